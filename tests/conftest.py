@@ -11,6 +11,21 @@ from hypothesis import HealthCheck, settings
 for name in [name for name in os.environ if name.startswith(("ORCHESTRATOR_", "MLFLOW_"))]:
     del os.environ[name]
 
+# Where several test processes share the cores, each computes with one thread: the threads of two libraries in two
+# processes wait for each other three times as long as they compute. What a test starts decides for itself.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    known = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    import scipy.linalg  # noqa: F401  # libraries read the number when they are loaded
+    import torch  # noqa: F401
+
+    for name, value in known.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
 # A loaded machine is no failure.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no-clock")

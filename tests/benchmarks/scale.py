@@ -9,9 +9,10 @@ threads of their own. Four things are not: a formula scores fits in place of tra
 with the lanes, are left out, so that `Tune` below passes updates as Tune does; MLflow is a client that takes every call
 and keeps nothing; and no pictures are drawn, which cost each trial with all its folds the same.
 
-The CPU time is that of the thread that decides, a fit of the last hundred, what is called within a part taken off it.
-Between the sizes a study grows by random configurations and without the model of the race, which are not measured.
-Run again with the same --home it goes on where it ended, as a search does; --minutes ends a step early.
+The CPU time is that of the thread that decides, a fit of the last hundred (--window), what is called within a part
+taken off it. Between the sizes a study is filled without the loop and without measuring: trials of random
+configurations that are stopped after one fold, as most of a raced study are. At each size the study is then resumed
+(`start_s`) and goes on for twice the window, of which the second half is measured. --minutes ends a step early.
 Nothing is asserted; counts that must not grow are asserted in tests/search/test_scale.py.
 """
 
@@ -52,9 +53,11 @@ from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.engine import LaneCapacity
 from orchestrator.search.progress import monitor as watch_module
 from orchestrator.search.progress.monitor import ProgressMonitor
+from orchestrator.search.race.rules import Verdict
 from orchestrator.search.ray_tune.scheduler import EngineScheduler
 from orchestrator.search.ray_tune.searcher import EngineSearcher
 from orchestrator.search.records.status import write_status
+from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
@@ -64,7 +67,6 @@ from orchestrator.study.sinks import AllSinks, ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
-WINDOW = 100  # fits
 THREADS = "OPENBLAS_NUM_THREADS"
 SPACE = parse_space("""
 network = "unet"
@@ -203,16 +205,6 @@ class Tune:
         meter.wrap(self.word, "on_trial_result", "report")
         meter.wrap(self.work, "train", "(training side: a record)")
 
-    def grow(self, num_fits: int, until: float) -> None:
-        """As fast as it goes: random configurations, ranked by their own scores."""
-        trials, state = self.engine.trials, self.state
-        sampler, trials.sampler = trials.sampler, "random"
-        rank, state.rank = state.rank, lambda: None  # type: ignore[method-assign]
-        self.monitor.drawn = float("inf")
-        self.run(num_fits, until)
-        trials.sampler, state.rank = sampler, rank  # type: ignore[method-assign]
-        self.monitor.drawn = 0.0
-
     def run(self, num_fits: int, until: float = float("inf")) -> None:
         while self.num_fits < num_fits and time.monotonic() < until:
             while (visit := self.searcher.suggest(f"tune-{self.num_visits}")) not in (
@@ -253,8 +245,6 @@ class Tune:
         self.word.on_step_end(0, [])
 
     def _spec(self, number: int, fold: int) -> FitSpec:
-        from orchestrator.search.records.trial_score import fold_specs
-
         return fold_specs(self.state.configurations[number], self.study.plan)[fold]
 
 
@@ -275,23 +265,45 @@ def study_in(home: Path, num_cases: int) -> Study:
     return study
 
 
+def fill(study: Study, num_fits: int) -> None:
+    """Write trials until there are so many fits: the baseline on all folds, random ones on one each."""
+    num_folds = len(study.plan.folds)
+    gate = BudgetGate(study.budget, _spending(study), lambda: 1)
+    engine = make_engine(study, LaneCapacity(num_folds), gate)
+    trials, state, work = engine.trials, engine.state, Formula(study.store.ledger, noise=0.02)
+    trials.sampler = "random"
+    known = len(gate.spending.fits)
+    while known < num_fits and (number := trials.begin()) is not None:
+        for fold in range(num_folds if number == 0 else 1):
+            work.train(fold_specs(state.configurations[number], study.plan)[fold])
+            state.observe(number, fold)
+            known += 1
+        if number == 0:
+            state.record(0, Verdict("go", "the baseline"))
+            trials.complete(0)
+        else:
+            state.record(number, Verdict("stop", "written without the loop"))
+            trials.stop(number, "written without the loop")
+
+
 def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
-    """A row a size: the last hundred fits before it."""
+    """A row a size: the last fits before it."""
     until = time.monotonic() + 60 * options.minutes
-    study, meter = study_in(home, options.cases), Meter()
+    study = study_in(home, options.cases)
     MlflowSink._connect = lambda self: StudyRuns(Taking(), "scale", None, {})  # type: ignore
-    console = ConsoleSink(study.store, say=lambda line: None, show=lambda status: None)
-    console.folds = tuple(fold.name for fold in study.plan.folds)
-    mlflow = MlflowSink(study.store, pictures=lambda *args: {})
-    report = AllSinks([console, mlflow, CsvSink(study.store)])
     rows = []
-    with report:
-        tune = Tune(study, options.lanes, report, meter)
-        start = meter.seconds["start"]
-        for size in options.fits:
-            window = WINDOW if tune.num_fits < size else 0
-            tune.grow(size - 2 * window, until)
-            tune.run(size - window, until)
+    for size in options.fits:
+        begun = time.thread_time()
+        fill(study, size - 2 * options.window)
+        print(f"filled in {time.thread_time() - begun:.0f} s of CPU", file=sys.stderr, flush=True)
+        console = ConsoleSink(study.store, say=lambda line: None, show=lambda status: None)
+        console.folds = tuple(fold.name for fold in study.plan.folds)
+        mlflow = MlflowSink(study.store, pictures=lambda *args: {})
+        meter = Meter()
+        with AllSinks([console, mlflow, CsvSink(study.store)]) as report:
+            tune = Tune(study, options.lanes, report, meter)
+            start = meter.seconds["start"]
+            tune.run(size - options.window, until)
             meter.clear()
             before = tune.num_fits
             tune.run(size, until)
@@ -354,6 +366,7 @@ def main() -> None:
     parser.add_argument("--fits", type=int, nargs="+", default=[200])
     parser.add_argument("--home", type=Path, help="where the study is kept, to go on with it")
     parser.add_argument("--lanes", type=int, default=16, help="fits in flight")
+    parser.add_argument("--window", type=int, default=100, help="fits that are measured at each size")
     parser.add_argument("--cases", type=int, default=24, help="images of the dataset, when it is drawn")
     parser.add_argument("--minutes", type=float, default=600.0, help="end this step after so many")
     parser.add_argument("--boards", action="store_true", help="measure what reads the whole study")

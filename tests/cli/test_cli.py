@@ -445,7 +445,7 @@ def test_a_plan_knows_the_splits_of_a_search_with_unseen_datasets(run: Run, home
     )
     for splits in ("cross-dataset", "far.json"):
         done = run(
-            f"plan tiny.toml --data drawn --unseen unseen --splits {splits} --gpus 1 --sampled 0 --json"
+            f"plan tiny.toml --data drawn --unseen unseen --splits {splits} --gpus 1 --trials 4 --sampled 0 --json"
         )
         assert done.code == 0, done.err
 

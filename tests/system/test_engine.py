@@ -324,6 +324,7 @@ def raced(address, tmp_path_factory) -> tuple[Study, Heard]:
     return study, heard
 
 
+@pytest.mark.slow
 def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
     study, heard = raced
     trials = study.store.trials()
@@ -336,6 +337,7 @@ def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
     )
 
 
+@pytest.mark.slow
 def test_every_trial_of_a_race_is_told_once_with_its_state_and_the_reason(raced):
     study, heard = raced
     assert sorted(heard.of("trial_finished")) == [(t.number, t.state) for t in study.store.trials()]
@@ -343,6 +345,7 @@ def test_every_trial_of_a_race_is_told_once_with_its_state_and_the_reason(raced)
     assert {action for _, action in heard.of("judged")} >= {"go"}
 
 
+@pytest.mark.slow
 def test_stopped_trials_keep_no_weights(raced):
     study, _ = raced
     stopped = [trial for trial in study.store.trials() if trial.state == "stopped"]
@@ -350,6 +353,7 @@ def test_stopped_trials_keep_no_weights(raced):
     assert not any(record.weights.exists() for trial in stopped for record in trial.records)
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_fails_with_its_error_and_the_study_goes_on(raced):
     study, _ = raced
     for trial in study.store.trials():
@@ -358,6 +362,7 @@ def test_a_trial_that_diverges_fails_with_its_error_and_the_study_goes_on(raced)
             assert trial.score() is None and "the loss became nan" in trial.error
 
 
+@pytest.mark.slow
 def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
     study, _ = raced
     repeated = [fit_id for fit_id, times in Counter(fits_of(study)).items() if times > 1]

@@ -78,6 +78,7 @@ def test_bad_configurations_are_stopped():
     assert len(bad) > 5 and np.mean([action == "stop" for action in bad]) > 0.6
 
 
+@pytest.mark.slow
 def test_the_race_saves_fits():
     """As good on average with 45 fits and the finalists' folds as without a race at 100."""
     plain, raced = [], []
