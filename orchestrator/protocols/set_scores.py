@@ -25,7 +25,7 @@ from orchestrator.search.fit_jobs import inference_ms, load_network
 from orchestrator.search.records.fit_records import packed
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.jobs import job_kind
-from orchestrator.training.test_time_averaging import averaged
+from orchestrator.training.validation.test_time_averaging import averaged
 
 OWN = ("dice_image", "iou_image")  # besides the paper's: one threshold, polyp only, mean over images
 RECORD, VALUES = "record.json", "values.npz"

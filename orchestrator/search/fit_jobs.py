@@ -35,18 +35,11 @@ from orchestrator.search.score_job import ScoreJob
 from orchestrator.training import workers
 from orchestrator.training.batch_memory import Kind
 from orchestrator.training.batches import as_tensors, to_device
-from orchestrator.training.fit import (
-    EPOCH_SWEEP,
-    SCORED_AT_A_TIME,
-    FitOutcome,
-    Report,
-    images_per_worker,
-    run_fit,
-    score_cases,
-)
+from orchestrator.training.fit import FitOutcome, Report, images_per_worker, run_fit
 from orchestrator.training.memory import device_name, within_memory
 from orchestrator.training.recipe import FitSpec
-from orchestrator.training.test_time_averaging import averaged
+from orchestrator.training.validation.scores import EPOCH_SWEEP, SCORED_AT_A_TIME, score_cases
+from orchestrator.training.validation.test_time_averaging import averaged
 
 NUM_EXAMPLES = 4
 # Of an inference: passes that do not count, passes that do, and for how many seconds once a few are made.

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,32 +25,24 @@ from torch.nn.utils import clip_grad_norm_
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, FitFailed
 from orchestrator.data.cache.frames import CachedCases
-from orchestrator.data.resize import resize_probability
-from orchestrator.scoring.filters import filter_bins
-from orchestrator.scoring.histograms import NUM_BINS, histogram_of_bins, to_bins
-from orchestrator.scoring.threshold import best_threshold
 from orchestrator.training import workers
 from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
-from orchestrator.training.followed import followed, small_map
 from orchestrator.training.gradient_checkpointing import computed_again, parts_of
 from orchestrator.training.losses.registry import Loss, segmentation_loss
 from orchestrator.training.optimization.encoder import Encoder
 from orchestrator.training.optimization.optimizers import optimizer_of
+from orchestrator.training.optimization.precision import Precision
 from orchestrator.training.optimization.schedules import Schedule
 from orchestrator.training.optimization.weight_averaging import WeightAverage
 from orchestrator.training.recipe import FitSpec, Recipe
-from orchestrator.training.test_time_averaging import averaged
+from orchestrator.training.validation.followed import followed
+from orchestrator.training.validation.scores import NOTHING_VALIDATED, SCORED_AT_A_TIME, score_cases, validate
 
 # `report(row)` gets the row of each epoch and returns whether to continue; called on every worker with the same row.
 Report = Callable[[dict[str, float]], bool]
 # `score(attempt)` returns attempt(number of images scored at a time).
 Score = Callable[[Callable[[int], np.ndarray]], np.ndarray]
-
-# Images scored at a time, if memory allows.
-SCORED_AT_A_TIME = 8
-# An epoch is evaluated at its own best threshold in this range: the threshold of a trial is not known yet.
-EPOCH_SWEEP = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -151,7 +143,7 @@ def run_fit(
         evaluated = average.best_known
         workers.share_buffers(evaluated)
         wanted = shown.wanted(progress.epochs)
-        found = _validate(evaluated, val, amp, loss_of, wanted) if spec.val else NOTHING_VALIDATED
+        found = validate(evaluated, val, amp, loss_of, wanted) if spec.val else NOTHING_VALIDATED
         dice = found.dice
         if not _is_finite(evaluated) or (
             spec.val and np.isnan(dice)
@@ -235,109 +227,9 @@ def _without_gradient_sync(replica: nn.Module) -> AbstractContextManager[Any]:
     return replica.no_sync() if isinstance(replica, DistributedDataParallel) else nullcontext()
 
 
-def score_cases(
-    network: nn.Module,
-    cases: CachedCases,
-    case_ids: Sequence[str],
-    device: torch.device,
-    spec: FitSpec,
-    at_a_time: int = SCORED_AT_A_TIME,
-) -> np.ndarray:
-    """Return histograms (N, 2, 256) of the probabilities at each mask's original size, on every worker.
-
-    Views are averaged, then the fit's filters are applied, then pixels are counted. Always in float32: this is what the
-    exported network computes.
-    """
-    network = averaged([network.eval()], spec.recipe.tta)
-    batches = ValidationBatches(cases, case_ids, at_a_time, device)
-    scored = []
-    with torch.inference_mode():
-        remaining = iter(batches.case_ids)
-        for image, _ in batches:
-            for probability in network(image)[0].sigmoid()[:, 0].float().cpu().numpy():
-                truth = cases.original_mask(next(remaining))
-                bins = to_bins(resize_probability(probability, *truth.shape))
-                filtered = filter_bins(bins, spec.fill_holes, spec.min_component_area)
-                scored.append(histogram_of_bins(filtered, truth))
-    return _in_order(scored, len(case_ids))
-
-
-class Validation(NamedTuple):
-    """The validation images of all workers after an epoch; the same on every worker."""
-
-    dice: float  # mean, at the best threshold of this epoch; NaN if any output is NaN
-    loss: float  # mean of the loss that is trained; NaN where it cannot be computed as in training
-    maps: dict[str, Tensor]  # of the cases that were asked for, as `small_map`
-
-
-NOTHING_VALIDATED = Validation(float("nan"), float("nan"), {})
-
-
-def _validate(
-    network: nn.Module, val: ValidationBatches, amp: Precision, loss_of: Loss, wanted: Collection[str]
-) -> Validation:
-    """Score the validation images, without test-time augmentation, which is applied when the fit is scored.
-
-    `wanted`: cases whose maps are to be kept.
-    """
-    network.eval()
-    counted: list[np.ndarray] = []
-    is_nan = torch.zeros((), dtype=torch.bool, device=val.device)
-    loss, maps = torch.zeros((), device=val.device), {}
-    num_outputs = len(models.supervision(network))
-    with torch.inference_mode():
-        for image, mask in val:
-            with amp.autocast():
-                outputs = network(image)
-            probability = outputs[0].float().sigmoid()
-            is_nan = is_nan | probability.isnan().any()
-            loss += _loss_as_trained(loss_of, outputs, mask, num_outputs) * len(image)
-            for case_id, one in zip(val.case_ids[len(counted) :], probability, strict=False):
-                if case_id in wanted:
-                    maps[case_id] = small_map(one)
-            counted.extend(_histograms(probability.nan_to_num(), mask))
-    parts = workers.gather((counted, bool(is_nan), float(loss), maps))
-    if any(part_is_nan for _, part_is_nan, _, _ in parts):
-        return NOTHING_VALIDATED
-    histograms = np.concatenate([np.stack(part) for part, _, _, _ in parts if part])
-    mean_loss = sum(part for _, _, part, _ in parts) / len(histograms)
-    kept = {case_id: one for _, _, _, found in parts for case_id, one in found.items()}
-    return Validation(best_threshold(histograms, *EPOCH_SWEEP)[1], mean_loss, kept)
-
-
-def _loss_as_trained(
-    loss_of: Loss, outputs: tuple[Tensor, ...], mask: Tensor, num_outputs: int
-) -> Tensor | float:
-    """The loss of a batch; NaN for a network whose outputs in evaluation are not those that are trained.
-
-    `num_outputs`: those that have a target of their own; 0: any number.
-    """
-    is_whole = num_outputs in (0, len(outputs)) and all(output.shape == mask.shape for output in outputs)
-    return loss_of(outputs, mask) if is_whole else float("nan")
-
-
 def _is_finite(network: nn.Module) -> bool:
     """Return whether all weights and statistics are finite: the same answer on every worker."""
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())
-
-
-def _histograms(probability: Tensor, mask: Tensor) -> np.ndarray:
-    """probability, mask (B, 1, S, S) -> (B, 2, 256) pixel counts outside and inside the mask."""
-    num_images = len(probability)
-    bins = (probability * NUM_BINS).long().clamp_(max=NUM_BINS - 1)
-    offset = torch.arange(num_images, device=mask.device).view(-1, 1, 1, 1) * 2 * NUM_BINS
-    keys = bins + mask.long() * NUM_BINS + offset
-    counts = torch.bincount(keys.flatten(), minlength=num_images * 2 * NUM_BINS)
-    return counts.view(num_images, 2, NUM_BINS).cpu().numpy()
-
-
-def _in_order(scored: list[np.ndarray], num_cases: int) -> np.ndarray:
-    """Restore the order of cases after scoring: rank r had cases r, r + W, r + 2W, ..."""
-    histograms = np.zeros((num_cases, 2, NUM_BINS), np.uint32)
-    for rank, part in enumerate(workers.gather(scored)):
-        if part:
-            histograms[rank :: workers.size()] = np.stack(part)
-    return histograms
 
 
 def images_per_worker(recipe: Recipe, num_train: int) -> int:
@@ -386,32 +278,3 @@ class Progress:
 
     def seconds(self) -> float:
         return sum(row["seconds"] for row in self.curves)
-
-
-class Precision:
-    """Autocast and loss scaling for a device: Volta has no bf16, and only fp16 needs a scaler."""
-
-    def __init__(self, name: str, device: torch.device) -> None:
-        if name == "auto":
-            native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            name = "fp32" if device.type == "cpu" else "bf16" if native else "fp16"
-        if name == "fp16" and device.type == "cpu":
-            raise BadMachine(
-                "precision", "fp16 needs a GPU; on a CPU use precision = 'auto', 'fp32' or 'bf16'"
-            )
-        self.device_type = device.type
-        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
-
-    @property
-    def on_tensor_cores(self) -> bool:
-        """Whether convolutions use tensor cores: in half precision on GPUs that have them, in float32 since Ampere.
-
-        They prefer channels last, and so does BatchNorm: half the time per step (tests/benchmarks/channels_last.py).
-        """
-        if self.device_type != "cuda":
-            return False
-        return self.dtype is not None or torch.cuda.get_device_capability() >= (8, 0)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)

@@ -25,8 +25,8 @@ from rich.table import Table
 from rows import Row, add_rows_option, save_rows
 
 from orchestrator import models
-from orchestrator.training.fit import Precision
 from orchestrator.training.losses.registry import segmentation_loss
+from orchestrator.training.optimization.precision import Precision
 from orchestrator.training.process import configure_process
 from orchestrator.training.recipe import Recipe
 

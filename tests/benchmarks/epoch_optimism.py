@@ -42,8 +42,9 @@ from orchestrator.data.splits.plan import five_fold
 from orchestrator.scoring.threshold import best_threshold, curve
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.training.checkpoint import load_checkpoint
-from orchestrator.training.fit import EPOCH_SWEEP, run_fit, score_cases
+from orchestrator.training.fit import run_fit
 from orchestrator.training.recipe import FitSpec
+from orchestrator.training.validation.scores import EPOCH_SWEEP, score_cases
 
 CPU = torch.device("cpu")
 SPACE = """

@@ -49,7 +49,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "build": (models, "build"),
     "step": (fit_module, "_backward"),
     "optimizer": (fit_module.torch.amp.GradScaler, "step"),
-    "validation": (fit_module, "_validate"),
+    "validation": (fit_module, "validate"),
     "checkpoint": (fit_module, "save_checkpoint"),
     "scoring": (fit_module, "score_cases"),
     "examples": (work_module, "example_maps"),

@@ -49,7 +49,8 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.training.fit import EPOCH_SWEEP, FitOutcome, run_fit
+from orchestrator.training.fit import FitOutcome, run_fit
+from orchestrator.training.validation.scores import EPOCH_SWEEP
 
 Array = NDArray[np.float64]
 RATES = np.linspace(0.05, 3, 60)  # of learning that are tried

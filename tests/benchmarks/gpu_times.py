@@ -23,8 +23,8 @@ import torch
 
 from orchestrator import models
 from orchestrator.search.fit_jobs import inference_ms
-from orchestrator.training.fit import Precision
 from orchestrator.training.losses.registry import segmentation_loss
+from orchestrator.training.optimization.precision import Precision
 
 WARM_UP, TIMED = 3, 8
 

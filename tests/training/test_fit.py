@@ -12,9 +12,11 @@ from orchestrator.data.resize import resize_probability
 from orchestrator.scoring.histograms import histogram
 from orchestrator.training.batches import ValidationBatches
 from orchestrator.training.checkpoint import WrongCheckpoint
-from orchestrator.training.fit import FitOutcome, Precision, _loss_as_trained, score_cases
+from orchestrator.training.fit import FitOutcome
 from orchestrator.training.losses.registry import segmentation_loss
+from orchestrator.training.optimization.precision import Precision
 from orchestrator.training.recipe import FitSpec
+from orchestrator.training.validation.scores import loss_as_trained, score_cases
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -270,9 +272,9 @@ def test_the_loss_is_validated_as_it_is_trained(cases, tmp_path):
 def test_a_network_with_other_outputs_in_evaluation_has_no_validated_loss():
     loss_of = segmentation_loss("bce", (models.Supervision(), models.Supervision(weight=0.5)))
     output, mask = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
-    assert float(_loss_as_trained(loss_of, (output, output), mask, 2)) == pytest.approx(1.5 * math.log(2))
-    assert math.isnan(_loss_as_trained(loss_of, (output,), mask, 2))
-    assert math.isnan(_loss_as_trained(loss_of, (output, output[..., :4]), mask, 2))
+    assert float(loss_as_trained(loss_of, (output, output), mask, 2)) == pytest.approx(1.5 * math.log(2))
+    assert math.isnan(loss_as_trained(loss_of, (output,), mask, 2))
+    assert math.isnan(loss_as_trained(loss_of, (output, output[..., :4]), mask, 2))
 
 
 def test_two_cases_with_a_polyp_are_followed_from_the_first_epoch_to_the_last(cases, outcome, spec):

@@ -12,8 +12,8 @@ from orchestrator.search.fit_jobs import memory_kind
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.score_job import ScoreJob
 from orchestrator.training.batch_memory import Memory
-from orchestrator.training.fit import score_cases
 from orchestrator.training.memory import cap_memory, device_name, fraction_of, ran_out, within_memory
+from orchestrator.training.validation.scores import score_cases
 
 KIND = {"network": "unet", "image_size": 352}
 GIB = 2**30

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from orchestrator import models
 from orchestrator.training.batches import TrainingBatches
-from orchestrator.training.fit import score_cases
 from orchestrator.training.recipe import FitSpec
+from orchestrator.training.validation.scores import score_cases
 
 EPOCHS, BEGINS = 5, 2
 AVERAGED = {"epochs": EPOCHS, "averaging_start": 0.4, "schedule": "constant"}

@@ -139,9 +139,9 @@ def _seconds(configuration: Any, device: Any, images: int) -> float:
     import torch
 
     from orchestrator import models
-    from orchestrator.training.fit import Precision
     from orchestrator.training.gradient_checkpointing import computed_again, parts_of
     from orchestrator.training.losses.registry import segmentation_loss
+    from orchestrator.training.optimization.precision import Precision
 
     torch.manual_seed(0)
     offline = {"pretrained": False, "weights": None}.items()

@@ -39,7 +39,7 @@ from orchestrator.results.export.checksums import write_checksums
 from orchestrator.results.export.formats.further import FURTHER, Source, write_further
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.training.recipe import Tta
-from orchestrator.training.test_time_averaging import averaged
+from orchestrator.training.validation.test_time_averaging import averaged
 
 if TYPE_CHECKING:
     from orchestrator.results.export.formats.fewer_bits import StudyImages

@@ -16,8 +16,8 @@ from orchestrator.results.views.overlay import outlined
 from orchestrator.scoring.histograms import NUM_BINS
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.training.fit import EPOCH_SWEEP
-from orchestrator.training.followed import EPOCHS
+from orchestrator.training.validation.followed import EPOCHS
+from orchestrator.training.validation.scores import EPOCH_SWEEP
 
 SIDE = 192  # pixels of the longer side
 

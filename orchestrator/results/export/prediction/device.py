@@ -58,7 +58,7 @@ def network_of(bundle: Bundle) -> nn.Module:
     """The network, or the mean of several, of a bundle's weights. `BadBundle` where this version has none such."""
     from safetensors.torch import load_file
 
-    from orchestrator.training.test_time_averaging import averaged
+    from orchestrator.training.validation.test_time_averaging import averaged
 
     config = bundle.config
     alike = [

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from orchestrator.training.test_time_averaging import averaged, logits_of_mean
+from orchestrator.training.validation.test_time_averaging import averaged, logits_of_mean
 
 
 class Ramp(nn.Module):

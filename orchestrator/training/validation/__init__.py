@@ -1,0 +1,1 @@
+"""What a network predicts for validation images: after each epoch, and once its fit is over."""
