@@ -7,8 +7,12 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Pool = TypeVar("Pool", bound=Executor)
 
@@ -36,6 +40,26 @@ def limit_spinning() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         for name, value in SHORT_SPIN.items():
             os.environ.setdefault(name, value)
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401  # brings a BLAS of its own, which must be loaded to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Context in which NumPy and SciPy compute on one thread; as decorator, for the duration of a call.
+
+    For small matrices beside training: threads of BLAS that wait for each other spin, on cores that others need, and a
+    decision took 20 to 40 times as long (tests/benchmarks/decision_threads.py). Results are also those of any machine,
+    whatever its number of cores.
+    """
+    with _thread_pools().limit(limits=1):
+        yield
 
 
 @contextmanager

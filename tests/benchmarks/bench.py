@@ -57,6 +57,7 @@ BENCHMARKS = (
     Benchmark("start_and_end", "--rounds 2"),
     Benchmark("worker_memory"),
     Benchmark("shared_cpus"),
+    Benchmark("decision_threads"),
     Benchmark("feed_rate", "--pipelines standard --rounds 2"),
     Benchmark("kept_memory"),
     Benchmark("network_cost", "unet unet_pp deeplabv3p_mobilenet"),

@@ -63,7 +63,11 @@ def environment(folder: Path, release: str) -> Path:
     if not python.exists():
         venv.create(folder, with_pip=False)
     packages = next(folder.glob("lib/python*/site-packages"))
-    (packages / "base.pth").write_text(f"import site; site.addsitedir({site.getsitepackages()[0]!r})\n")
+    # Not where a wheel is built: what builds it is installed for that alone.
+    (packages / "base.pth").write_text(
+        "import os, site; '_PYPROJECT_HOOKS_BUILD_BACKEND' in os.environ or "
+        f"site.addsitedir({site.getsitepackages()[0]!r})\n"
+    )
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     # Without its dependencies: those of the newest Ray are there, and serve the older ones.
     if subprocess.run([*pip, "--no-deps", "--ignore-installed", f"ray=={release}"]).returncode != 0:

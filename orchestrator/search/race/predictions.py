@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from orchestrator.common.cpus import one_thread
 from orchestrator.search.race.paired_scores import MORE
 from orchestrator.search.race.rules import Race
 from orchestrator.search.samplers.past_trials import PastTrial
@@ -46,10 +47,7 @@ class Predictions:
         if model is not None and not self.changed:
             return
         if model is not None and self._is_recent(model):
-            past = {number: past_of(number) for number in self.changed}
-            known = {number: one.shown for number, one in past.items() if one.value is not None}
-            some = {number: model.of(one, self.place_of.get(number)) for number, one in known.items()}
-            self.race.predict(some, replace_all=False)
+            self._predict_changed(model, past_of)
         else:
             self._fit(past_of)
         self.changed.clear()
@@ -70,6 +68,15 @@ class Predictions:
             and board.incumbent == self.incumbent
         )
 
+    @one_thread()
+    def _predict_changed(self, model: PosteriorMeans, past_of: Callable[[int], PastTrial]) -> None:
+        """Predict trials with new scores again, from the model as it is."""
+        past = {number: past_of(number) for number in self.changed}
+        known = {number: one.shown for number, one in past.items() if one.value is not None}
+        some = {number: model.of(one, self.place_of.get(number)) for number, one in known.items()}
+        self.race.predict(some, replace_all=False)
+
+    @one_thread()
     def _fit(self, past_of: Callable[[int], PastTrial]) -> None:
         """By scores alone, whatever was predicted before: estimates of incomplete trials depend on the incumbent, and a
         study that was interrupted has the predictions of one that was not."""

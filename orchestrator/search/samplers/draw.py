@@ -14,6 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 
+from orchestrator.common.cpus import one_thread
 from orchestrator.common.display import counted
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.choices import SamplerName
@@ -59,6 +60,7 @@ class Proposal:
     ]  # user attributes of the trial: what its sampler wrote on it, to be shown to it again
 
 
+@one_thread()
 def draw(
     space: SearchSpace,
     past: Sequence[PastTrial],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 
+from orchestrator.common.cpus import one_thread
 from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
 from orchestrator.search.samplers.expected_gain import by_improvement, suggest
 from orchestrator.search.samplers.fold_aware_sampler import networks_in
@@ -62,6 +63,7 @@ def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
     )
 
 
+@one_thread()
 def promise(points: Array, values: Array, folds: Array, box: SpaceEncoding, seed: int = 0) -> float:
     """Largest expected improvement, Dice, of the configurations in the box over the best of those seen.
 

@@ -12,10 +12,13 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.goals.goals import front
+from orchestrator.search.samplers import fold_aware_sampler
 from orchestrator.search.samplers.draw import Proposal, draw, refuse_unless_drawn
+from orchestrator.search.samplers.inducing_points import fitted
 from orchestrator.search.samplers.past_trials import PastTrial
 from orchestrator.search.samplers.registry import SAMPLERS, default_sampler, sampler_names
 from orchestrator.search.space.space import SearchSpace
@@ -279,3 +282,19 @@ def test_every_sampler_draws_configurations_of_several_networks(sampler):
         assert drawn.params == NETWORKS.stored(params) and NETWORKS.configuration(params)
         found.append(past(NETWORKS, number, drawn, worth(params)))
     assert {one.trial.params["network"] for one in found} == {*NETWORKS.networks}
+
+
+def test_a_draw_computes_on_one_thread_and_leaves_the_process_its_own(monkeypatch):
+    inside: list[set[int]] = []
+
+    def seen(*arrays):
+        inside.append({pool["num_threads"] for pool in threadpool_info()})
+        return fitted(*arrays)
+
+    monkeypatch.setattr(fold_aware_sampler, "fitted", seen)
+    some = [draw(NUMBERS, [], "random", seed) for seed in range(6)]
+    known = [past(NUMBERS, number, one, worth(one.params)) for number, one in enumerate(some) if one]
+    with threadpool_limits(2):
+        assert draw(NUMBERS, known, "surrogate", seed=0) is not None
+        assert {pool["num_threads"] for pool in threadpool_info()} == {2}
+    assert inside == [{1}]
