@@ -63,7 +63,7 @@ class Form:
     idle: tuple[str, ...] = ()  # parameters that none of the maps depends on
 
     def picked(self, maps: list[Tensor]) -> list[Tensor]:
-        """Those that are used, (B, C, h, w)."""
+        """The maps that are used, (B, C, h, w)."""
         chosen = [maps[place] for place in self.places]
         return [x.permute(0, 3, 1, 2).contiguous() for x in chosen] if self.channels_last else chosen
 

@@ -110,7 +110,7 @@ def row_values(
 
 
 def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace) -> dict[str, Any]:
-    """From which weights a network starts: a given file, ImageNet where the paper does, or random."""
+    """The weights from which a network starts: a given file, ImageNet where the paper does, or random."""
     network = space.baseline_params()["network"]
     known = models.params(network)
     given = wishes.weights or {}

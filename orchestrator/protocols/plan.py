@@ -109,7 +109,7 @@ class TablePlan:
         return lines
 
     def _of_batches(self) -> list[str]:
-        """By how much scores that are divided by the batches less one are too large."""
+        """Sentences on scores that are too large, as they are divided by the number of batches less one."""
         if not any((column.score or "").endswith("_mediaeval") for column in self.table.columns):
             return []
         numbers = {test: math.ceil(len(images.of_fold[0]) / BATCH) for test, images in self.images.items()}

@@ -54,7 +54,7 @@ class Eligible:
         near_duplicates: bool = True,
         display: Display,
     ) -> Eligible:
-        """Of the datasets of these names in a home. Raises `BadData` for names that are given twice or not there."""
+        """The cases of these datasets of a home. Raises `BadData` for names that are given twice or not there."""
         if repeated := sorted({name for name in data if data.count(name) > 1}):
             raise BadData("--data", f"expected each dataset once, found {', '.join(repeated)} again")
         choice = DataChoice(home, data, cache=cache)
@@ -80,7 +80,7 @@ class Eligible:
         return found
 
     def without_seen_by(self, other: Eligible, name: str, display: Display) -> Eligible:
-        """Those cases alone that another network, of that name, can be scored on too. Raises `BadData` if none is left.
+        """The cases that another network, of that name, can be scored on too. Raises `BadData` if none is left.
 
         `display` notes how many are left out.
         """
@@ -184,12 +184,12 @@ class BundleScores:
 
     @property
     def num_groups(self) -> int:
-        """Of near-duplicates, sequences or patients, which intervals are over."""
+        """The number of near-duplicates, sequences or patients, which intervals are over."""
         return len({one.group for one in self.scored})
 
     @property
     def polyps(self) -> PolypCounts:
-        """Of all images: polyps that were found as objects, and areas marked that match none."""
+        """Counts over all images: polyps that were found as objects, and marked areas that match none."""
         return PolypCounts.total(one.polyps for one in self.scored if one.polyps is not None)
 
     @property

@@ -51,7 +51,7 @@ def write_environment(study_folder: Path, **chosen: str) -> None:
 
 
 def _version(package: str) -> str:
-    """Of a package; this one may run from its sources alone, as a job on a cluster does."""
+    """The version of a package; this one may run from its sources alone, as a job on a cluster does."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

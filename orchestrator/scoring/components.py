@@ -41,7 +41,7 @@ class PolypCounts:
 
     @classmethod
     def total(cls, counts: Iterable[PolypCounts]) -> PolypCounts:
-        """Of all images together."""
+        """The counts of all images together."""
         rows = [(one.there, one.found, one.predicted, one.images) for one in counts]
         return cls(*(sum(column) for column in zip(*rows, strict=True)))
 

@@ -83,7 +83,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class NetworkScores:
-    """Of two networks on the same N images of one place."""
+    """Scores of two networks on the same N images of one place."""
 
     reference: NDArray[np.float64]  # (N,) in [0, 1]
     other: NDArray[np.float64]  # (N,) in [0, 1]
@@ -245,7 +245,7 @@ def _joined(reference: ComparedSystem, other: ComparedSystem, case_ids: Sequence
 
 
 def _share_of_test(reference: ComparedSystem, other: ComparedSystem) -> float | None:
-    """As the test over folds wants it, if both were cross-validated on the very same ones."""
+    """The share of test images that the test over folds needs, if both were cross-validated on the very same ones."""
     is_same = reference.plan.digest == other.plan.digest
     return share_of_test(reference.plan) if is_same else None
 

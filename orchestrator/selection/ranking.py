@@ -333,7 +333,7 @@ def _cheapest(
     metric: str,
     highest: str,
 ) -> tuple[Candidate, str]:
-    """Of all within one standard error of the winner the one of least training, then of fewest parameters.
+    """The trial of least training, then of fewest parameters, within one standard error of the winner.
 
     Of a finalist, the lead over search and re-evaluation together must be within it, too.
     """

@@ -170,7 +170,7 @@ def reevaluation_plan(snapshot: StudySnapshot) -> SplitPlan:
 
 
 def existing_reevaluation_plan(snapshot: StudySnapshot) -> SplitPlan | None:
-    """As `reevaluation_plan`, of a study whose finalists were re-evaluated, or are being; None of any other."""
+    """The plan of a study whose finalists were re-evaluated, or are being; None of any other."""
     file = snapshot.folder / "splits-again.json"
     return reevaluation_plan(snapshot) if file.exists() else None
 
@@ -229,7 +229,7 @@ class SecondScoring:
         return found if all(self.snapshot.find(spec.fit_id) for spec in specs) else None
 
     def _fits_of(self, found: Reevaluation, standing: Standing) -> dict[int, tuple[FitSpec, ...]]:
-        """Of the finalists that were trained again; none where there was one alone."""
+        """Fits of the finalists that were trained again; none where there was one alone."""
         numbers = [number for number in found.finalists if number not in found.failed]
         return self.fits(standing, numbers) if len(found.finalists) > 1 else {}
 

@@ -81,7 +81,7 @@ def lineage(store: StudyStore) -> list[str]:
 
 
 def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryGoals) -> Fitted:
-    """Those that are in the space and within its limits, each once, and in words why the others are not."""
+    """Configurations in the space that meet its constraints, each once, and reasons why others are left out."""
     configurations: list[dict[str, Any]] = []
     lines = []
     known = list(space.baselines)

@@ -118,5 +118,5 @@ def _race_problems(spec: StudySpec) -> list[str]:
 
 
 def batch_sizes(space: SearchSpace) -> dict[str, tuple[int, ...]]:
-    """Of each network every batch size that its trials can have."""
+    """Network -> every batch size that its trials can have."""
     return {network: tuple(map(int, _values(space.of(network), "batch_size"))) for network in space.networks}

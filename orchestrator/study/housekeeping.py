@@ -244,7 +244,7 @@ def _lacks_data(store: StudyStore, there: Mapping[str, str]) -> str | None:
 
 
 def _ray_sessions() -> Iterator[Freeable]:
-    """Of processes that are gone. One of another machine or container has no number here, but writes its logs."""
+    """Sessions of Ray whose processes are gone. One of another container has no process here, but writes its logs."""
     for folder in temp_folder().glob("session_*"):
         started_by = SESSION.fullmatch(folder.name)
         if started_by and not folder.is_symlink() and not _lives(int(started_by[1])) and _is_still(folder):

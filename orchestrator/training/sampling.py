@@ -59,7 +59,7 @@ def epoch_keys(case_ids: Sequence[str], seed: int, epoch: int) -> list[Key]:
 
 
 def balanced_keys(classes: Mapping[str, Sequence[str]], seed: int, epoch: int) -> list[Key]:
-    """As many cases as the classes have, an equal share of each class, in random order.
+    """Keys of as many cases as the classes have, an equal share of each class, in random order.
 
     `classes`: case ids by class. What cannot be shared equally goes to another class in each epoch.
     """

@@ -111,18 +111,15 @@ def best(
     if as_json:
         print_json(winner.as_dict())
     else:
-        choice = winner.choice
-        ranked_by = choice.study.objective.label(metric)
-        kind = "one" if choice.is_named else rule
-        _show(winner, f"{kind} of {len(choice.standing)} finished trials by {ranked_by}")
+        _show(winner, rule)
     winner.log_refits(uri)
     if export is not None:
         for line in winner.hand_over(export, winner.formats(formats), uri, move=champion):
             (err if as_json else out).print(line, markup=False, highlight=False)
 
 
-def _show(best: BestTrial, how: str) -> None:
-    """Tables and sentences; `how` the trial was chosen."""
+def _show(best: BestTrial, rule: BestRule) -> None:
+    """Tables and sentences on the trial that the rule, or its number, chose."""
     from orchestrator.results.views.study_scores import front_lines, means_of, nested_lines, validation_line
     from orchestrator.results.views.tables import versus_table
 
@@ -132,6 +129,8 @@ def _show(best: BestTrial, how: str) -> None:
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in choice.trial.searched.items()
     )
+    kind = "one" if choice.is_named else rule
+    how = f"{kind} of {len(choice.standing)} finished trials by {study.objective.label(selection.metric)}"
     out.print(f"{how}: trial {best.number} ({searched})", markup=False, highlight=False)
     _show_scores(best)
     for line in best.reasons:

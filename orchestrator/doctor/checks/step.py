@@ -29,7 +29,7 @@ batch_size = 4
 
 
 def timed(space: str, device: str, limit_s: float = LIMIT_S) -> list[dict[str, Any]]:
-    """Of the baseline of each network of a space: device -> seconds per step, or why there are none.
+    """Steps of the baseline of each network of a space: device -> seconds per step, or why there are none.
 
     Raises `Failed` and `TimeoutError` of the first network; of the others they are in the answer.
     """

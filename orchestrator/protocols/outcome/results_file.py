@@ -266,7 +266,7 @@ def short_error(error: str) -> str:
 
 
 def published_text(cell: Cell) -> str:
-    """As the paper prints it."""
+    """The text of a cell, as the paper prints it."""
     return "" if cell.published is None else number_text(cell.published)
 
 

@@ -46,18 +46,18 @@ class Difference:
 
     @property
     def difference(self) -> float:
-        """Of the published numbers, above 0."""
+        """The difference of the published numbers, above 0."""
         return self.published[0] - self.published[1]
 
     @property
     def largest_half_width(self) -> float:
-        """Of the 95 % interval of the difference, with the largest spread that these means allow."""
+        """Half the width of the 95 % interval of the difference, with the largest spread that these means allow."""
         largest = sum(math.sqrt(max(0.0, mean * (1 - mean))) for mean in self.published)
         return Z * largest / math.sqrt(self.num_images)
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % interval, with the spread that was measured here."""
+        """Half the width of the 95 % interval, with the spread that was measured here."""
         return None if self.paired_sd is None else Z * self.paired_sd / math.sqrt(self.num_images)
 
     @property

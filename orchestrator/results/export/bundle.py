@@ -169,7 +169,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """That of its folder."""
+        """The name of its folder."""
         return self.folder.resolve().name
 
     @classmethod

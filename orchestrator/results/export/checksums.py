@@ -72,7 +72,7 @@ def verify(folder: Path) -> Verified:
 
 
 def _verify_without(folder: Path) -> Verified:
-    """Of an export that was made before there was SHA256SUMS."""
+    """Verify an export that was made before there was SHA256SUMS."""
     if not is_bundle(folder):
         raise BadBundle(str(folder), f"expected an exported model, found neither {NAME} nor its config.json")
     found = _files(folder)

@@ -1,4 +1,4 @@
-"""From a finished study to a model that leaves the house: bundle, card with honest numbers, registry entry."""
+"""From a finished study to an exported model: bundle, model card, registry entry."""
 
 from __future__ import annotations
 

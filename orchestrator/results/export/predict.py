@@ -91,7 +91,7 @@ class Predictions:
             yield f"{' and '.join(what)} in {self.out}, areas and counts in {TABLE}; on {self.device}"
 
     def rows(self) -> Iterator[tuple[str, int | None, float | None, Measured]]:
-        """Of each image, and of each frame of a video: file, frame, its time, and what is in its mask."""
+        """A row for each image, and for each frame of a video: file, frame, its time, and what is in its mask."""
         for one in self.done:
             yield str(one.image), None, None, one.found
         for video in self.videos:

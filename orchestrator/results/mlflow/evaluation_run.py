@@ -88,7 +88,7 @@ def log_evaluation(
 
 
 def _key(config: BundleConfig, datasets: Sequence[Dataset]) -> str:
-    """Of a network and the data that it was scored on."""
+    """A key for a network and the data that it was scored on."""
     parts = [config.sha256["model.safetensors"], *sorted(one.fingerprint for one in datasets)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

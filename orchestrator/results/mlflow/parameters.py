@@ -50,7 +50,7 @@ def trial_params(configuration: Configuration, params: Mapping[str, Any]) -> dic
 
 
 def fit_params(spec: FitSpec, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of its trial, with the seed of this fit."""
+    """The parameters of its trial, with the seed of this fit."""
     recipe = spec.recipe.model_dump(mode="json")
     stop = {} if spec.stop_after is None else {"stop_after": spec.stop_after}
     return recipe | dict(params) | {"seed": recipe["seed"], "fold": spec.fold} | stop
@@ -81,7 +81,7 @@ def source_tags(study_folder: Path) -> dict[str, str]:
 
 
 def _budget(spec: StudySpec) -> str:
-    """In words; studies of earlier versions kept none."""
+    """The budget in words; studies of earlier versions kept none."""
     try:
         return str(Budget.of(spec))
     except BadStudy:
@@ -94,7 +94,7 @@ def _code(study_folder: Path) -> dict[str, str]:
 
 
 def _environment(study_folder: Path) -> dict[str, Any]:
-    """Of the last search; empty where an earlier version kept none."""
+    """The environment of the last search; empty where an earlier version kept none."""
     try:
         return dict(json.loads(environment_file(study_folder).read_text()))
     except (FileNotFoundError, ValueError):

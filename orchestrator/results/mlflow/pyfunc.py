@@ -96,7 +96,7 @@ def decoded(files: Sequence[str | bytes]) -> list[np.ndarray]:
 
 
 def _read(content: bytes) -> np.ndarray:
-    """As any image file is read: by its name's suffix, which says here whether it is a TIFF."""
+    """The image in these bytes, read as a file is, whose suffix says whether it is a TIFF."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("image.tif" if content[:4] in TIFF else "image.png")
         path.write_bytes(content)

@@ -321,7 +321,7 @@ def _files(study: StudyStore) -> dict[str, str]:
 
 
 def _tags(study: StudyStore) -> dict[str, str]:
-    """Of the study's own run: why no new trial was begun, and how many workers a fit has, where that was chosen."""
+    """Tags of the study's own run: why no new trial was begun, and the number of workers per fit, if chosen."""
     status, end = read_status(study.status_file), study.ledger.trials.end()
     tags = {} if end is None else {"ended_by": str(end["by"]), "ended_why": str(end["why"])}
     if status is not None and status.end is not None and status.ended_by is not None:

@@ -133,7 +133,7 @@ def _worst(one: CaseScores) -> WorstCase:
 def _pictures(
     trial: StudyTrial, score: TrialScore, ordered: Sequence[CaseScores]
 ) -> tuple[tuple[WorstCase, bytes], ...]:
-    """Of the quarter of lowest Dice, those images whose probability map a fit kept; the worst of each fold has one."""
+    """Images of the quarter of lowest Dice whose probability map a fit kept; the worst of each fold has one."""
     kept = {case_id: bins for record in trial.records for case_id, bins in record.examples.items()}
     low = [one for one in ordered[: math.ceil(len(ordered) / 4)] if one.case.id in kept]
     return tuple((_worst(one), _picture(one.case, kept[one.case.id], score)) for one in low[:NUM_PICTURES])

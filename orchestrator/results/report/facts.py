@@ -64,7 +64,7 @@ class TrialFacts:
 
     @property
     def hours(self) -> float:
-        """Of its fits, also of those that were cut."""
+        """Hours of its fits, also of those that were cut."""
         return sum(fit.seconds for fit in (*self.fits, *self.cut)) / 3600
 
 
@@ -254,7 +254,7 @@ class StudyFacts:
 
     @property
     def hours(self) -> float:
-        """Of lanes, over all fits of the study."""
+        """Hours of lanes, over all fits of the study."""
         return sum(cost.hours for cost in self.costs)
 
     @property

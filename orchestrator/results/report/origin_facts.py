@@ -19,7 +19,7 @@ REASONS = {NEAR_DUPLICATE_OF_SOURCE: "near-duplicates of images of the datasets 
 
 
 def dataset_facts(snapshot: StudySnapshot) -> tuple[DatasetFacts, ...]:
-    """Those that the study trains on, then those that it only tests on."""
+    """Datasets that the study trains on, then those that it only tests on."""
     plan = snapshot.plan
     return (
         *(_facts(one, "searched on", plan) for one in snapshot.datasets),

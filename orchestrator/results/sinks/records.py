@@ -88,7 +88,7 @@ class StudyRecords:
 
     @cached_property
     def datasets(self) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...]]:
-        """Those that are trained on, and those that are tests alone."""
+        """Datasets that are trained on, and those that are tests alone."""
         return self.study.datasets()
 
     @cached_property
@@ -211,7 +211,7 @@ def fold_label(name: str, fold: int) -> str:
 
 
 def _names_in(folder: Path) -> frozenset[str]:
-    """Of records that are whole; hidden ones are being written."""
+    """Names of records that are whole; hidden ones are being written."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if not entry.name.startswith("."))

@@ -350,7 +350,7 @@ def _text(metric: str, value: float | None) -> str:
 
 
 def _interval(interval: tuple[float, float] | None, metric: str = "dice") -> str:
-    """To a tenth of a percent or pixel: finer says nothing, and the column is narrow."""
+    """The interval to a tenth of a percent or pixel: finer says nothing, and the column is narrow."""
     if _finite(interval) is None:
         return interval_text(interval)
     return "-".join(REGISTRY[metric].text(end, digits=1) for end in interval or ())

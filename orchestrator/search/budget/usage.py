@@ -29,7 +29,7 @@ class FinishedFits(Protocol):
     """The finished fits of a study: a ledger, or a snapshot of one."""
 
     def stored(self) -> Iterable[Stored | FitRecord]:
-        """Those whose record reads."""
+        """Fits whose record reads."""
 
 
 class ResourceUsage:

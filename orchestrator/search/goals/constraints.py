@@ -28,12 +28,12 @@ class Limit:
         return f"{self.cost.name}<={_exact(self.most)}"
 
     def excess(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> float | None:
-        """By what share it is exceeded: above 0 it is; None while what must be measured is not."""
+        """The share by which it is exceeded, above 0 if it is; None while what must be measured is not."""
         found = self.cost(configuration, inference_ms)
         return None if found is None else found / self.most - 1
 
     def broken(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> str | None:
-        """In words, by what it is exceeded, if it is."""
+        """A text on how far it is exceeded; None if it is not."""
         found = self.cost(configuration, inference_ms)
         if found is None or found <= self.most:
             return None

@@ -33,7 +33,7 @@ class SecondaryGoals:
 
     @property
     def directions(self) -> list[Direction]:
-        """Of all objectives, the first included: scores are maximised, costs minimised."""
+        """Directions of all objectives, the first included: scores are maximised, costs minimised."""
         secondary: list[Direction] = [
             "minimize" if isinstance(goal, Cost) else "maximize" for goal in self.objectives
         ]
@@ -65,7 +65,7 @@ class SecondaryGoals:
         return {limit: value for limit, value in found.items() if value is not None}
 
     def broken(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> str | None:
-        """In words, which limits are exceeded, if any."""
+        """A text that names the constraints that are not met; None if all are."""
         found = [limit.broken(configuration, inference_ms) for limit in self.limits]
         return ", ".join(words for words in found if words) or None
 
@@ -105,7 +105,7 @@ def _goal(name: Any, datasets: Sequence[Dataset], sizes: NetworkSizes) -> Object
 
 
 def front(values: Mapping[int, Sequence[float]], directions: Sequence[Direction]) -> tuple[int, ...]:
-    """Those that no other one is at least as good as in every value, and better in one: the Pareto front."""
+    """The Pareto front: those for which no other one is as good in every value and better in one."""
     signs = [1 if direction == "maximize" else -1 for direction in directions]
     points = {
         number: [sign * value for sign, value in zip(signs, own, strict=True)]

@@ -336,7 +336,7 @@ class PairedScores:
         return {fold: mean - self._optimism[folds][fold] for fold, mean in means.items()}
 
     def _find_optimism(self, folds: Sequence[int]) -> dict[int, float]:
-        """By how much higher complete trials score on these folds, in the mean, with masks that these alone choose."""
+        """Mean gain of complete trials on these folds where the mask rule is chosen on these folds alone."""
         shown = [self.alike(other, folds).means for other in self._complete]
         return {
             fold: float(

@@ -78,8 +78,11 @@ class Predictions:
 
     @one_thread()
     def _fit(self, past_of: Callable[[int], PastTrial]) -> None:
-        """By scores alone, whatever was predicted before: estimates of incomplete trials depend on the incumbent, and a
-        study that was interrupted has the predictions of one that was not."""
+        """Fit the model to scores alone, whatever was predicted before.
+
+        Estimates of incomplete trials depend on the incumbent; so an interrupted study has the predictions of one that
+        was not.
+        """
         from orchestrator.search.samplers.fold_aware_sampler import (
             PosteriorMeans,  # SciPy's optimizers: a third of `status`
         )

@@ -232,7 +232,7 @@ class Race:
         return self._recall(self._waiting(paused), new_wanted)
 
     def _waiting(self, paused: Iterable[int]) -> dict[int, None]:
-        """In order, without complete ones: a fit that two trials share may have completed one that is paused."""
+        """The paused trials in order, without complete ones: a fit that two trials share may have completed one."""
         waiting = dict.fromkeys(paused)
         for number in waiting.keys() & self.board.complete():
             del waiting[number]
@@ -245,7 +245,7 @@ class Race:
         return self.rule.recall(self.board, waiting, new_wanted)
 
     def finalists(self, paused: Iterable[int]) -> list[int]:
-        """Those of `paused` that would be given folds if no new trial was begun, the best first."""
+        """The trials of `paused` that would be given folds if no new trial was begun, the best first."""
         left, found = self._waiting(paused), list[int]()
         most = math.inf if self.board.complete() else self.rule.most_finalists
         while len(found) < most and (number := self._recall(left, False)) is not None:

@@ -312,7 +312,7 @@ class RaceState:
         return self._secondary(trial.number), unknown | self.excess(trial.number)
 
     def known(self, number: int) -> float | None:
-        """As `value`, from what is scored already, without access to files."""
+        """The value of a trial, from what is scored already, without access to files."""
         if number not in self.seen:
             return self._value_of_cut(self.verdicts[number]) if number in self.verdicts else None
         complete = len(self.seen[number]) == len(self.plan.folds)
@@ -344,7 +344,7 @@ class RaceState:
         return tuple(sorted(front(found, self.secondary.directions)))
 
     def _best_dice(self, number: int, fold: int) -> float:
-        """Of a finished fit; kept, because every epoch of another fit needs it and a record is long."""
+        """The best Dice of a finished fit; kept, because every epoch of another fit needs it and a record is long."""
         fit_id = self.fit_ids[number][fold]
         if fit_id not in self.best_dice:
             self.best_dice[fit_id] = max(row["val_dice"] for row in self.ledger.read(fit_id).curves)

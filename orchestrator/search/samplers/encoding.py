@@ -33,7 +33,7 @@ class SpaceEncoding:
 
     @property
     def lengths(self) -> Array:
-        """Of the box in which all configurations lie, from 0; (D,)."""
+        """Side lengths of the box from 0 in which all configurations lie; (D,)."""
         return np.concatenate([np.full(column.width, column.length) for column in self.columns.values()])
 
     def point(self, params: Mapping[str, Any]) -> Array:

@@ -48,7 +48,7 @@ def by_knowledge(model: Posterior) -> Gain:
 
 
 def by_improvement(model: Posterior) -> Gain:
-    """By how much the truth is expected to exceed the best expected value, in Dice."""
+    """Expected improvement over the best expected value, in Dice."""
     best = float(model.predict(model.points)[0].max())
     return lambda points: _log_improvement(*model.predict(points), best)
 

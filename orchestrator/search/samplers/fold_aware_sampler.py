@@ -89,11 +89,11 @@ class PosteriorMeans:
             self.values = self.model.over_all_folds(self.seen[1], self.seen[3])
 
     def all(self) -> list[float]:
-        """Of every finished trial, in order; none while there are few."""
+        """The value of every finished trial, in order; none while there are few."""
         return [] if self.model is None else self.model.predict(self.seen[0])[0].tolist()
 
     def of(self, trial: FrozenTrial, before: int | None) -> float:
-        """Of a trial of which more is known than the model knows; before: its place among the finished ones of then."""
+        """The value of a trial with results that the model lacks; before: its place among the finished ones."""
         assert self.model is not None
         mean, sd = (float(part[0]) for part in self.model.predict(self.box.point(trial.params)[None]))
         shape, weights = self.seen[3:]
@@ -193,7 +193,7 @@ def _seconds_by_network(trials: Sequence[FrozenTrial]) -> dict[Any, float]:
 def _log_cost(
     box: SpaceEncoding, finished: Sequence[FrozenTrial], time_left: float | None
 ) -> Callable[[Array], Array] | None:
-    """By what improvement is divided, as logarithms: a fit's seconds to the power of the time that is left."""
+    """Logarithm of the cost that improvement is divided by: a fit's seconds to the power of the time that is left."""
     timed = [one for one in finished if SECONDS in one.user_attrs]
     if not time_left or len(timed) < 2:
         return None

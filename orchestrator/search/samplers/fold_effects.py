@@ -60,7 +60,7 @@ class FoldEffects:
         return cls(np.zeros((0, 0)), np.zeros((num_trials, 0)), np.zeros(0), np.zeros(0), 0.0, 0)
 
     def scaled(self, unit: float) -> FoldEffects:
-        """In other units of Dice."""
+        """The same effects in other units of Dice."""
         return replace(self, pulls=self.pulls / unit, squares=self.squares / unit**2)
 
     @property
@@ -101,7 +101,7 @@ def over_all_folds(
 
 
 def _mean(scores: Array, there: NDArray[np.bool_], weights: Array | None) -> Array:
-    """Of each row (N, F), over what is there; 0 where nothing is."""
+    """The mean of each row (N, F), over what is there; 0 where nothing is."""
     each = there * (1.0 if weights is None else weights)
     result: Array = np.where(there, scores * each, 0.0).sum(axis=1) / np.where(
         there.any(axis=1), each.sum(axis=1), 1.0

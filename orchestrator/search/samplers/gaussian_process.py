@@ -124,7 +124,7 @@ class GaussianProcess:
         return self.center + self.unit * mean, self.unit * np.sqrt(variance)
 
     def covariance(self, one: Array, other: Array) -> Array:
-        """Of the truth at points (M, D) and (L, D), in Dice^2: (M, L)."""
+        """Covariance of the truth at points (M, D) and (L, D), in Dice^2: (M, L)."""
         scaled, seen = (one / self.lengths, other / self.lengths), self.points / self.lengths
         crosses = [matern(cdist(seen, points), self.height) for points in scaled]
         first, second = (
@@ -176,7 +176,7 @@ class _Evidence:
         by_fold: Array | None,
         fold_weights: Array | None = None,
     ) -> tuple[_Evidence, float, float]:
-        """As `GaussianProcess.fit` takes it; with the middle and the unit of the values."""
+        """What `GaussianProcess.fit` takes; with the middle and the unit of the values."""
         values = over_all_folds(values, by_fold, weights=fold_weights)
         center, unit = float(np.median(values)), float(values.std() + 1e-9)
         effects = (
@@ -280,7 +280,7 @@ def _unpack(theta: Array, dimensions: int) -> _Kernel:
 
 
 def _inverse(factor: Array) -> Array:
-    """Of a matrix, from its Cholesky factor (N, N)."""
+    """The inverse of a matrix, from its Cholesky factor (N, N)."""
     half, _ = linalg.lapack.dpotri(factor, lower=True)
     result: Array = np.tril(half) + np.tril(half, -1).T
     return result

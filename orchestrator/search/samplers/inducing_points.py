@@ -75,7 +75,7 @@ class SparseGaussianProcess:
         return _posterior(rough, inducing, points[kept], values[kept], folds[kept], points)
 
     def covariance(self, one: Array, other: Array) -> Array:
-        """Of the truth at points (M, D) and (L, D), in Dice^2: (M, L)."""
+        """Covariance of the truth at points (M, D) and (L, D), in Dice^2: (M, L)."""
         (first, _), (second, _) = (
             _project(self, self.inducing, self.prior_factor, points) for points in (one, other)
         )
@@ -88,7 +88,7 @@ class SparseGaussianProcess:
         return result
 
     def over_all_folds(self, values: Array, by_fold: Array | None) -> Array:
-        """As that of `GaussianProcess`."""
+        """Values over all folds, as of `GaussianProcess`."""
         return over_all_folds(values, by_fold, self.effects, self.fold_weights)
 
     def seeing(self, more: Array) -> SparseGaussianProcess:

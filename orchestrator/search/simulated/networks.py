@@ -18,7 +18,7 @@ from orchestrator.search.space.keys import NETWORK
 
 @dataclass(frozen=True)
 class NetworksWorld(World):
-    """As `World`, whose parameters are the shared ones here."""
+    """A `World` with several networks; its parameters are those that they share."""
 
     num_parameters: int = 2
     num_networks: int = 4

@@ -81,7 +81,7 @@ class SimulatedStudy:
         return outcomes
 
     def run_seconds(self, budgets: Sequence[float]) -> list[Outcome]:
-        """As `run`, at each budget of lane time, of which a sampler knows what is left."""
+        """The results of `run` at each budget of lane time, of which a sampler knows what is left."""
         return [deepcopy(self)._run_for(budget) for budget in sorted(budgets)]
 
     def _run_for(self, budget: float) -> Outcome:

@@ -43,7 +43,7 @@ def buildable_space(file: Path, note: Callable[[str], None]) -> SearchSpace:
 
 
 def trainable_space(file: Path, note: Callable[[str], None]) -> SearchSpace:
-    """As `buildable_space`, with the weights that the networks begin with at hand. Raises `BadSpace`, `BadMachine`."""
+    """A space whose networks build, and whose first weights are here. Raises `BadSpace`, `BadMachine`."""
     space = buildable_space(file, note)
     check_weights(space)
     return space

@@ -33,7 +33,7 @@ def find_problems(tables: Tables, found: Sequence[str] = ()) -> list[str]:
 
 
 def _by_network(tables: Tables, found: Sequence[str]) -> list[str]:
-    """As `find_problems`, where networks have tables of their own: each network is checked as if it were alone."""
+    """The problems of a space whose networks have tables of their own: each is checked as if it were alone."""
     problems = [*found, *_owners(tables), *_never_used(tables), *_first_network(tables)]
     networks_of: dict[str, list[str]] = {}
     for network in tables.networks:

@@ -31,7 +31,7 @@ def known_keys(networks: Iterable[str]) -> tuple[str, ...]:
 
 
 def owners(key: str, networks: Sequence[str]) -> tuple[str, ...]:
-    """Those of `networks` that the key means something to: all of them for recipe and masks."""
+    """The networks that have a parameter of this name: all of them for recipe and masks."""
     if key in RECIPE or key in MASKS:
         return tuple(networks)
     return tuple(network for network in networks if key in models.params(network))

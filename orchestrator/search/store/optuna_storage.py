@@ -141,7 +141,7 @@ def open_journal(path: Path) -> BaseStorage:
 
 
 class _WholeLines(JournalFileBackend):
-    """Of what a full disk does not take whole nothing stays, so that the journal reads. Written by one process."""
+    """A journal file without half-written lines: what a full disk does not take whole is cut off. For one writer."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         path = Path(self._file_path)

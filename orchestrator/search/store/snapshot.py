@@ -107,12 +107,12 @@ class StudySnapshot:
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """Those that the study trains on."""
+        """Datasets that the study trains on."""
         return self._datasets[0]
 
     @property
     def unseen(self) -> tuple[Dataset, ...]:
-        """Those that it only tests on."""
+        """Datasets that it only tests on."""
         return self._datasets[1]
 
     @cached_property
@@ -260,7 +260,7 @@ class StudySnapshot:
         return found if isinstance(found, ScoreRecord) else None
 
     def scores(self, fit_id: str, case_ids: Sequence[str]) -> ScoreRecord:
-        """As `find_scores`, which must be there. Raises `BadStudy`."""
+        """The scores of `find_scores`, which must be there. Raises `BadStudy`."""
         found = self.find_scores(fit_id, case_ids)
         return found if found is not None else self.ledger.read_scores(fit_id, case_ids)
 
@@ -310,7 +310,7 @@ class StudySnapshot:
     def score_of(
         self, records: Sequence[FitRecord], configuration: Configuration, metric: str = "dice"
     ) -> TrialScore:
-        """As `score_trial`, of these records; found on disk where it was derived before."""
+        """The score of `score_trial` over these records; found on disk where it was derived before."""
         key = tuple(record.fit_id for record in records), configuration.masks, metric
         if key not in self._scores:
             self._scores[key] = derived_score(self.derived, records, configuration, metric)
@@ -323,7 +323,7 @@ class StudySnapshot:
         return trial.partial_of(self.score_of(trial.records, trial.configuration) if trial.records else None)
 
     def interval(self, values: NDArray[np.float64], case_ids: Sequence[str]) -> tuple[float, float]:
-        """As `cluster_interval` of values (N,) of these cases; found on disk where it was derived before."""
+        """The `cluster_interval` of values (N,) of these cases; found on disk where it was derived before."""
         return derived_interval(self.derived, values, self.groups_of(case_ids))
 
     def ranked(self, metric: str = "dice") -> Standing:
@@ -334,7 +334,7 @@ class StudySnapshot:
         return self._ranked[metric]
 
     def feasible(self, metric: str = "dice") -> Standing:
-        """As `ranked`, those alone that exceed no limit."""
+        """The trials of `ranked` that meet all constraints."""
         return [pair for pair in self.ranked(metric) if broken(pair[0], self.secondary) is None]
 
     def values(self, standing: Iterable[tuple[StudyTrial, TrialScore]]) -> dict[int, tuple[float, ...]]:

@@ -92,7 +92,7 @@ def _objectives(names: Any) -> tuple[str, ...]:
 
 
 def _constraints(texts: Any) -> tuple[str, ...]:
-    """As they are kept: "parameters <= 5000000" becomes "parameters<=5e+06"."""
+    """Constraints as they are kept: "parameters <= 5000000" becomes "parameters<=5e+06"."""
     return tuple(str(limit) for limit in limits_of([texts] if isinstance(texts, str) else [*texts]))
 
 
@@ -137,7 +137,7 @@ class StudyRecord:
         return replace(self, spec=_canonical(spec))
 
     def with_text(self, space: SearchSpace) -> StudyRecord:
-        """Of a space of the same meaning whose file is another."""
+        """The record with a space of the same meaning whose file has another text."""
         return replace(self, made_of=self.made_of.model_copy(update={"space_text": text_digest(space)}))
 
 

@@ -226,7 +226,7 @@ class StudyStore(StudyFolder):
         return open_database(url), self.name_in_database(self.study_id)
 
     def name_in_database(self, study_id: str) -> str:
-        """Of the Optuna study, in a database that many may share."""
+        """Name of the Optuna study, in a database that many may share."""
         return f"{self.name}-{study_id[:8]}"
 
     def snapshot(self) -> StudySnapshot:
@@ -275,7 +275,7 @@ class StudyStore(StudyFolder):
         return self.snapshot().ranked(metric)
 
     def feasible(self, metric: str = "dice") -> Standing:
-        """As `ranked`, those alone that exceed no limit."""
+        """The trials of `ranked` that meet all constraints."""
         return self.snapshot().feasible(metric)
 
     def champion(self) -> Champion | None:

@@ -39,7 +39,7 @@ class StudyTrial:
 
     @property
     def inference_ms(self) -> list[float | None]:
-        """Of its finished folds, where it was measured."""
+        """Milliseconds per image of each finished fold; None where they were not measured."""
         return [record.inference_ms for record in self.records]
 
     @property
@@ -50,7 +50,7 @@ class StudyTrial:
         return self.partial_of(score_trial(self.records, self.configuration) if self.records else None)
 
     def partial_of(self, shown: TrialScore | None) -> PartialScore:
-        """As `partial`, by a score over the folds that are on record; None where none is."""
+        """The partial score over the folds that are on record; None where none is."""
         is_seen = len(self.look.folds) == len(self.records)
         look = self.look if is_seen else SeenFolds(tuple(range(len(self.records))))
         return partial(shown.metrics["dice"] if shown is not None else None, self.num_folds, look)
@@ -143,7 +143,7 @@ def ranked(
 
 
 def broken(trial: StudyTrial, secondary: SecondaryGoals) -> str | None:
-    """In words, which limits a trial exceeds, if any."""
+    """A text that names the constraints that a trial does not meet; None if it meets all."""
     return secondary.broken(trial.configuration, trial.inference_ms)
 
 

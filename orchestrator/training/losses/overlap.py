@@ -87,5 +87,5 @@ def lovasz_hinge(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Of every pixel, in the shape of the logits."""
+    """Cross-entropy of every pixel, in the shape of the logits."""
     return F.binary_cross_entropy_with_logits(logits, mask, reduction="none")

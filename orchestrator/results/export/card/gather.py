@@ -46,7 +46,7 @@ def evidence(
 def _intervals(
     snapshot: StudySnapshot, score: TrialScore, records: Sequence[FitRecord]
 ) -> dict[str, Mapping[str, tuple[float, Interval]]]:
-    """Of validation images, the hold-out and external datasets: metric -> mean and 95 % interval."""
+    """Validation images, hold-out and external datasets: metric -> mean and 95 % interval."""
     name_of_scores = scored_as([record.fit_id for record in records])
     outside = snapshot.outside_values(name_of_scores, score.masks)
     sets = {"validation images": (score.values_of_case, score.case_ids)}

@@ -124,7 +124,7 @@ def mask_of(image, logits, threshold: FLOAT):
 
 @script()
 def large_mask_of(image, logits, threshold: FLOAT, white_level: FLOAT, reference_area):
-    """As `mask_of`, but empty unless more than a share of the frame reaches the white level."""
+    """The mask of `mask_of`, but empty unless more than a share of the frame reaches the white level."""
     probability, over = mask_of(image, logits, threshold)
     line_sums = op.ReduceSum(op.Cast(probability >= white_level, to=1), [1], keepdims=0)
     num_white = op.ReduceSum(op.Cast(line_sums, to=11), keepdims=0)

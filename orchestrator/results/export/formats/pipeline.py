@@ -65,7 +65,7 @@ def pipeline(
 
 
 def _after(masks: PostProcess) -> onnx.GraphProto:
-    """From logits to the mask; counting white pixels takes time, and without a rule for them changes nothing."""
+    """The steps from logits to the mask; white pixels are counted only where a rule needs them, as it takes time."""
     from orchestrator.results.export.formats.graph_parts import large_mask_of, mask_of
 
     threshold = np.float32(masks.threshold)

@@ -26,7 +26,7 @@ OWN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"
 
 
 def free_port(wanted: int | None) -> int:
-    """That port, or the first free one from 5000 on. Raises `BadMachine` where it is taken."""
+    """The port that was asked for, or the first free one from 5000 on. Raises `BadMachine` where it is taken."""
     if wanted is not None:
         if not _is_free(wanted):
             raise BadMachine(

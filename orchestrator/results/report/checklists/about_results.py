@@ -137,7 +137,7 @@ def analysis(study: StudyFacts) -> str | None:
 
 
 def limits(study: StudyFacts) -> str | None:
-    """Those that the facts show."""
+    """The limitations that the facts show."""
     found = []
     if not study.groups_known:
         found.append(

@@ -87,7 +87,7 @@ def threshold_figure(champion: ChampionFacts) -> Figure:
 
 
 def reliability(champion: ChampionFacts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of `NUM_BINS` bins of probability, those that hold pixels: middle, share of polyp pixels, number of pixels."""
+    """Bins of probability, of `NUM_BINS`, that hold pixels: middle, share of polyp pixels, number of pixels."""
     outside, inside = (row.reshape(NUM_BINS, -1).sum(axis=1).astype(float) for row in champion.histograms)
     total = outside + inside
     middle, known = (np.arange(NUM_BINS) + 0.5) / NUM_BINS, total > 0
