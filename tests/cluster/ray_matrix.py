@@ -65,7 +65,7 @@ def environment(folder: Path, release: str) -> Path:
     packages = next(folder.glob("lib/python*/site-packages"))
     # Not where a wheel is built: what builds it is installed for that alone.
     (packages / "base.pth").write_text(
-        "import os, site; '_PYPROJECT_HOOKS_BUILD_BACKEND' in os.environ or "
+        "import os, site; {'PEP517_BUILD_BACKEND', '_PYPROJECT_HOOKS_BUILD_BACKEND'} & {*os.environ} or "
         f"site.addsitedir({site.getsitepackages()[0]!r})\n"
     )
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
