@@ -14,10 +14,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from numpy.typing import ArrayLike
 
+from orchestrator.common.names import require_entries
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import Action, RuleName
 from orchestrator.search.race.paired_scores import ChosenBy, Comparison, PairedScores
@@ -177,6 +178,7 @@ class Asha(Rule):
 
 
 RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Paired, Asha, Everything)}
+require_entries(RULES, get_args(RuleName), "racing rules")
 
 
 class Race:
