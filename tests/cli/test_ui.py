@@ -81,13 +81,16 @@ def test_runs_of_an_earlier_version_are_brought_up_to_date_once(tmp_path: Path):
     for run in client.search_runs([experiment], "tags.role = 'fold'"):
         client.set_tag(run.info.run_id, "layout", "1")  # as a version before wrote it
         client.delete_tag(run.info.run_id, "split_digest")
+        client.set_tag(run.info.run_id, "twin_pairs", "2")
+        client.set_tag(run.info.run_id, "fold", "again-0")
     client.delete_experiment_tag(experiment, WRITTEN_AS)
     said: list[str] = []
     bring_up_to_date(tmp_path, said.append)
     assert said == ["formula: what an earlier version wrote into MLflow is brought up to date"]
-    assert {run.data.tags["layout"] for run in client.search_runs([experiment], "tags.role = 'fold'")} == {
-        LAYOUT
-    }
+    folds = [run.data.tags for run in client.search_runs([experiment], "tags.role = 'fold'")]
+    assert {tags["layout"] for tags in folds} == {LAYOUT}
+    assert {tags["fold"] for tags in folds} == {"0", "1", "2", "3", "4"}
+    assert all("near_duplicate_pairs" in tags and "twin_pairs" not in tags for tags in folds)
     bring_up_to_date(tmp_path, said.append)
     assert len(said) == 1
 

@@ -190,8 +190,8 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(splits: s
     sync_mlflow(finished.store, mlflow_uri)
     runs = runs_of(finished.store, mlflow_uri)
     assert {run.data.tags["split"] for run in runs} == {plan.name}
-    assert {run.data.tags["twin_pairs"] for run in runs} == {"2"}
-    assert {run.data.tags["twin_pairs_between"] for run in runs} == {"2"}
+    assert {run.data.tags["near_duplicate_pairs"] for run in runs} == {"2"}
+    assert {run.data.tags["near_duplicate_pairs_between"] for run in runs} == {"2"}
     assert all("(near-duplicate in the training datasets)" in run.data.tags["dropped_cases"] for run in runs)
     folds = {run.data.tags["fold"] for run in runs if run.data.tags["role"] == "fold"}
     assert folds == ({"0"} if splits == "holdout" else {fold.name for fold in plan.folds})

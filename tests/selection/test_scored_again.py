@@ -138,5 +138,6 @@ def test_mlflow_holds_the_second_scoring_of_every_finalist_and_the_console_print
     assert best.data.metrics["rescored_dice_fresh"] == pytest.approx(0.79, abs=0.01)
     assert best.data.metrics["search_optimism"] == pytest.approx(0.01, abs=0.02)
     folds = [run.data.tags["fold"] for run in runs_of(study.store, mlflow_uri, "fold")]
-    assert sorted(fold for fold in folds if "again" in fold) == sorted([f"again-{n}" for n in range(5)] * 2)
+    redrawn = [fold for fold in folds if "re-evaluation" in fold]
+    assert sorted(redrawn) == sorted([f"re-evaluation-{n}" for n in range(5)] * 2)
     assert any("re-evaluated" in line for line in said)

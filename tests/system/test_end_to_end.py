@@ -144,8 +144,8 @@ def test_every_run_says_how_many_frames_show_one_place(shell: Shell, log: str):
     said = shell.run("data", "leaks", "near", "far", "--json")
     within = len(json.loads(said)["near_duplicates"])
     tags = [run.data.tags for role in ("study", "trial", "fold") for run in runs(shell, role)]
-    assert within > 10 and {tag["twin_pairs"] for tag in tags} == {str(within)}
-    assert {(tag["twin_pairs_between"], tag["dropped_cases"]) for tag in tags} == {("0", "0")}
+    assert within > 10 and {tag["near_duplicate_pairs"] for tag in tags} == {str(within)}
+    assert {(tag["near_duplicate_pairs_between"], tag["dropped_cases"]) for tag in tags} == {("0", "0")}
 
 
 def test_trial_runs_hold_parameters_scores_data_and_pictures(shell: Shell, board: list[dict[str, Any]]):

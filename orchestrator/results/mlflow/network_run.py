@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.results.export.exported_network import Network
 from orchestrator.results.mlflow.client import check_uri, connect
-from orchestrator.results.mlflow.parameters import fit_datasets
+from orchestrator.results.mlflow.parameters import ended, fit_datasets, length
 from orchestrator.results.mlflow.runs.run_log import DatasetUse
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.tags import study_tags
@@ -40,6 +39,8 @@ def _log(store: StudyStore, runs: StudyRuns, network: Network) -> str:
     is_fold = network.kind == "fold"
     label = fold_label(network.training[0].label, int(first.spec.fold)) if is_fold else network.kind
     tags = {"network_of": network.name}
+    if not is_fold:
+        tags |= {"mlflow.source.name": "orchestrator best", "mlflow.source.type": "LOCAL"}
     if network.kind == "ensemble":
         tags["members"] = ", ".join(record.fit_id for record in network.records)
     return runs.network(
@@ -52,7 +53,8 @@ def _log(store: StudyStore, runs: StudyRuns, network: Network) -> str:
         datasets=_data(network),
         rows=[] if network.kind == "ensemble" else first.curves,
         metrics=network.metrics,
-        at=int(time.time() * 1000),
+        at=max(map(ended, network.records)),
+        start=min(ended(record) - length(record) for record in network.records),
         note=network_note(store.name, network),
     )
 

@@ -14,6 +14,7 @@ from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.mlflow.runs.run_log import DatasetUse
 from orchestrator.results.provenance import environment_file
 from orchestrator.search.budget.limits import Budget
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.samplers.registry import default_sampler
 from orchestrator.search.space.space import Configuration
 from orchestrator.search.store.study_store import StudyStore
@@ -53,7 +54,12 @@ def fit_params(spec: FitSpec, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of its trial, with the seed of this fit."""
     recipe = spec.recipe.model_dump(mode="json")
     stop = {} if spec.stop_after is None else {"stop_after": spec.stop_after}
-    return recipe | dict(params) | {"seed": recipe["seed"], "fold": spec.fold} | stop
+    return (
+        recipe
+        | dict(params)
+        | {"seed": recipe["seed"], "fold": spec.fold.replace("again", "re-evaluation", 1)}
+        | stop
+    )
 
 
 def fit_datasets(spec: FitSpec) -> list[DatasetUse]:
@@ -69,6 +75,16 @@ def fit_datasets(spec: FitSpec) -> list[DatasetUse]:
             digest = hashlib.sha256("\n".join((spec.datasets[name], *own)).encode()).hexdigest()
             uses.append(DatasetUse(name, digest, len(own), context))
     return uses
+
+
+def ended(record: FitRecord) -> int:
+    """When a fit was finished, in milliseconds."""
+    return round(1000 * (record.folder / "record.json").stat().st_mtime)
+
+
+def length(record: FitRecord) -> int:
+    """How long it took, in milliseconds."""
+    return round(1000 * record.seconds)
 
 
 def source_tags(study_folder: Path) -> dict[str, str]:

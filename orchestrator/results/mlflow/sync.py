@@ -23,8 +23,10 @@ from orchestrator.data.followed import followed_cases
 from orchestrator.results.export.exported_network import fold_scores
 from orchestrator.results.mlflow.client import is_refusal
 from orchestrator.results.mlflow.parameters import (
+    ended,
     fit_datasets,
     fit_params,
+    length,
     source_tags,
     study_params,
     trial_params,
@@ -33,7 +35,7 @@ from orchestrator.results.mlflow.runs.known_runs import LAYOUT
 from orchestrator.results.mlflow.runs.step_images import image_key
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.summary import Summary
-from orchestrator.results.mlflow.tags import WRITTEN_AS, dataset_use
+from orchestrator.results.mlflow.tags import WRITTEN_AS, dataset_use, split_tags
 from orchestrator.results.mlflow.ui.notes import champion_note, experiment_note, study_note, trial_note
 from orchestrator.results.mlflow.ui.views import TRAINING, view_tags
 from orchestrator.results.provenance import environment_file
@@ -173,7 +175,7 @@ class StudySync:
         runs.study_files(_files(self.study), _now())
         searched = [*dict.fromkeys(map(plain, self.records.space.search))]
         views = view_tags(searched, self._own_metrics(), self._followed_keys)
-        runs.experiment_tags(EXPERIMENT | views, experiment_note(self.study, plan))
+        runs.experiment_tags(EXPERIMENT | views | split_tags(plan), experiment_note(self.study, plan))
 
     @cached_property
     def _followed_keys(self) -> list[str]:
@@ -197,7 +199,7 @@ class StudySync:
         trial = self.records.read_trial(known) if known.is_over else None
         records = {fit.fit_id: record for fit in new if (record := self.records.find(fit)) is not None}
         sources = [dataset_use(dataset, "source") for dataset in self.records.datasets[0]]
-        start = min((_ended(record) - _length(record) for record in records.values()), default=_begun(known))
+        start = min((ended(record) - length(record) for record in records.values()), default=_begun(known))
         params = trial_params(known.configuration, known.params)
         is_running = is_running and not known.is_over
         runs.trial(known.number, params, sources, start, tags=self._source, is_running=is_running)
@@ -231,10 +233,10 @@ class StudySync:
         if trial is not None and (score := trial.score()) is not None and not fit.is_reevaluation:
             metrics |= fold_scores(record, score.masks)
         # A file that was copied has the time of the copy, so the trial's own time is the latest one.
-        end = _ended(record) if fit.is_reevaluation else min(_ended(record), _closed(known))
+        end = ended(record) if fit.is_reevaluation else min(ended(record), _closed(known))
         if fit.label == self._label(0):
             runs.followed(
-                fit.trial, fit.label, fit.fit_id, lambda: self._followed(record), end, end - _length(record)
+                fit.trial, fit.label, fit.fit_id, lambda: self._followed(record), end, end - length(record)
             )
         runs.fold_finished(
             fit.trial,
@@ -243,7 +245,7 @@ class StudySync:
             record.curves,
             metrics,
             end,
-            end - _length(record),
+            end - length(record),
             params=fit_params(record.spec, known.params),
             datasets=fit_datasets(record.spec),
             tags=self._source,
@@ -269,7 +271,7 @@ class StudySync:
         if score is not None:
             for fit, record in zip(self.records.fits_of(known), trial.records, strict=False):
                 scores = fold_scores(record, score.masks)
-                runs.fold_finished(known.number, fit.label, record.fit_id, (), scores, _ended(record))
+                runs.fold_finished(known.number, fit.label, record.fit_id, (), scores, ended(record))
             runs.pictures(known.number, self.pictures(trial, score, self._cases), _now())
         for cut in self.records.cut_fits:
             if cut.trial == known.number:
@@ -336,11 +338,6 @@ def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace")
 
 
-def _ended(record: FitRecord) -> int:
-    """When a fit was finished, in milliseconds."""
-    return round(1000 * (record.folder / "record.json").stat().st_mtime)
-
-
 def _begun(known: KnownTrial) -> int:
     """When a trial was begun, in milliseconds."""
     return _milliseconds(known.trial.datetime_start)
@@ -353,10 +350,6 @@ def _closed(known: KnownTrial) -> int:
 
 def _milliseconds(time: datetime | None) -> int:
     return _now() if time is None else round(1000 * time.timestamp())
-
-
-def _length(record: FitRecord) -> int:
-    return round(1000 * record.seconds)
 
 
 def _now() -> int:

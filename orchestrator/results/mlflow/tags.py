@@ -25,8 +25,8 @@ def split_tags(plan: SplitPlan) -> dict[str, str]:
     return {
         "split": plan.name,
         "split_digest": plan.digest,
-        "twin_pairs": "not looked for" if pairs is None else str(sum(pairs)),
-        "twin_pairs_between": "not looked for" if pairs is None else str(pairs.between),
+        "near_duplicate_pairs": "not looked for" if pairs is None else str(sum(pairs)),
+        "near_duplicate_pairs_between": "not looked for" if pairs is None else str(pairs.between),
         "dropped_cases": listed_reasons(plan.num_dropped) or "0",
         "hold_out_cases": str(len(plan.test)),
     } | ({"split_warning": warning} if (warning := lopsided(plan)) else {})

@@ -16,7 +16,7 @@ from orchestrator.search.store.trials import StudyTrial
 
 Rows = Sequence[Mapping[str, float]]  # one an epoch
 Interval = tuple[float, float]
-LIMITS = ("dice_low", "dice_high")
+CROSS_FITTED = "dice_cross_fitted"
 OWN = "own_threshold_"  # prefix of the scores of a fold at the threshold that is best for this fold alone
 
 
@@ -50,7 +50,7 @@ def trial_metrics(
 ) -> dict[str, float]:
     """What a trial that is over has shown: scores over all folds, or of a stopped one over those that it has.
 
-    `interval`: 95 % limits of its Dice; `cut`: the epochs of each of its fits that were cut.
+    `interval`: 95 % limits of its cross-fitted Dice; `cut`: the epochs of each of its fits that were cut.
     """
     if trial.state == "failed":
         return {}
@@ -61,8 +61,14 @@ def trial_metrics(
     score = trial.score()
     if score is None:
         return {}
-    limits = dict(zip(LIMITS, interval, strict=True)) if interval is not None else {}
+    limits = _limits(score, interval) if interval is not None else {}
     return shared | score.metrics | limits | _of_complete(trial, score, objective, secondary)
+
+
+def _limits(score: TrialScore, interval: Interval) -> dict[str, float]:
+    """Named after what they are limits of: the cross-fitted Dice, or Dice itself where there is one fold alone."""
+    name = "dice" if score.cross_fitted is None else CROSS_FITTED
+    return dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
 
 
 def _of_training(
@@ -97,7 +103,7 @@ def _of_complete(
         "dice_on_seen_folds": score.metrics["dice"],
     }
     if score.cross_fitted is not None:
-        found["dice_cross_fitted"] = score.cross_fitted["dice"]
+        found[CROSS_FITTED] = score.cross_fitted["dice"]
     if not objective.is_mean:
         found["objective"] = objective(score)
     for name, value in secondary_values(trial, score, secondary).items():

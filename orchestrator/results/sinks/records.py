@@ -35,8 +35,8 @@ class FinishedFit:
 
     trial: int
     fit_id: str
-    fold: str  # "fold 0", or the name of what is validated on; "again ..." of a re-evaluation
-    label: str  # its short name: "0", "again-0"
+    fold: str  # "fold 0", or the name of what is validated on; "re-evaluation fold 0"
+    label: str  # its short name: "0", "re-evaluation-0"
     is_reevaluation: bool
 
 
@@ -125,7 +125,9 @@ class StudyRecords:
             specs = reevaluation_specs(known.configuration, plan)
             self._reevaluation_fits[known.number] = tuple(spec.fit_id for spec in specs)
         return found + [
-            FinishedFit(known.number, fit_id, f"again {fold.index}", f"again-{fold.index}", True)
+            FinishedFit(
+                known.number, fit_id, f"re-evaluation {fold.name}", f"re-evaluation-{fold.index}", True
+            )
             for fold, fit_id in zip(plan.folds, self._reevaluation_fits[known.number], strict=True)
             if fit_id in self.on_record
         ]

@@ -79,7 +79,10 @@ def test_a_finished_trial_has_the_limits_of_its_dice_and_a_stopped_one_shares_it
 ):
     done, stopped = sorted(runs_of(study.store, mlflow_uri, "trial"), key=lambda run: run.data.tags["trial"])
     metrics = done.data.metrics
-    assert metrics["dice_low"] <= metrics["dice_cross_fitted"] <= metrics["dice_high"]
+    assert (
+        metrics["dice_cross_fitted_low"] <= metrics["dice_cross_fitted"] <= metrics["dice_cross_fitted_high"]
+    )
+    assert "dice_low" not in metrics, "of another score than dice, which may lie outside"
     shared = {"best_val_dice", "dice_on_seen_folds", "folds_seen", "seconds"}
     assert shared <= stopped.data.metrics.keys() & metrics.keys() and "dice" not in stopped.data.metrics
     assert stopped.data.metrics["dice_on_seen_folds"] == pytest.approx(2 / 3)  # of half of every polyp
@@ -99,7 +102,7 @@ def test_the_table_of_trials_is_a_saved_view_with_dice_and_what_was_searched(stu
     view = json.loads(experiment(study, mlflow_uri).tags[f"{VIEW}trials"])
     state = json.loads(view["state"])
     assert view["name"] == "Trials by Dice" and state["orderByKey"] == "metrics.`dice`"
-    wanted = ("metrics.`dice`", "metrics.`dice_low`", "params.`learning_rate`", "tags.`state`")
+    wanted = ("metrics.`dice`", "metrics.`dice_cross_fitted_low`", "params.`learning_rate`", "tags.`state`")
     assert set(wanted) <= set(state["selectedColumns"])
 
 

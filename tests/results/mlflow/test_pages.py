@@ -122,7 +122,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory, exported: Path) -> Iterator[
 
 def test_the_first_page_has_the_trials_with_their_dice_parameters_and_state(pages: Pages):
     pages.tab.open(pages.first)
-    page = pages.seen("Trials by Dice", "trial-000 unet", "dice_low", "learning_rate", "state", "stopped")
+    page = pages.seen(
+        "Trials by Dice", "trial-000 unet", "dice_cross_fitted_low", "learning_rate", "state", "stopped"
+    )
     best = pages.store.ranked()[0][1].metrics["dice"]
     assert f"{best:.4f}"[:5] in page, "the champion's Dice"
     assert "fold-0" not in page and "which learning_rate of unet give the highest dice" in page

@@ -204,11 +204,11 @@ def test_a_study_that_goes_on_has_one_champion(open_runs, find_runs):
 def test_no_run_of_a_study_that_is_over_is_left_running(open_runs, find_runs):
     runs = open_runs()
     write_everything(runs)
-    runs.epochs(3, "again-0", "late", rows(0), AT)
+    runs.epochs(3, "re-evaluation-0", "late", rows(0), AT)
     runs.trial(4, {"network": "unet"}, [], AT)
     runs.summary({"dice": 0.5}, AT)
     status = {name: run.info.status for name, run in find_runs().items()}
-    assert status["trial-003/again-0"] == status["trial-004 unet"] == "KILLED"
+    assert status["trial-003/re-evaluation-0"] == status["trial-004 unet"] == "KILLED"
     assert set(status.values()) == {"FINISHED", "KILLED"}
 
 

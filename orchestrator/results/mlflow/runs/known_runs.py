@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 FIRST_EPOCH = "first_epoch"  # the tag that says what the first epoch of a run is called
 # The tag that says by which version of this program a run was completed; one of another version is completed again.
-LAYOUT_TAG, LAYOUT = "layout", "2"
+LAYOUT_TAG, LAYOUT = "layout", "3"
 
 
 class Key(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,13 @@ class RunTable:
         self, client: MlflowClient, experiment: str, artifact_location: str | None, tags: Mapping[str, str]
     ) -> None:
         self._client, self.name = client, experiment
-        self._tags = {"study": experiment, **tags}
-        self._experiment = _open_experiment(client, experiment, artifact_location, self._tags)
+        self.tags = {"study": experiment, **tags}
+        self._experiment = _open_experiment(client, experiment, artifact_location, self.tags)
         self._runs: dict[Key, KnownRun] = {}
-        for run in read_runs(client, self.experiment_id, self._tags):
+        for run in read_runs(client, self.experiment_id, self.tags):
             self._know(run)
         self.first_epoch = min((run.first_epoch for run in self._runs.values()), default=1)
-        self._tags[FIRST_EPOCH] = str(self.first_epoch)
+        self.tags[FIRST_EPOCH] = str(self.first_epoch)
 
     @property
     def experiment_id(self) -> str:
@@ -40,9 +40,14 @@ class RunTable:
     def __iter__(self) -> Iterator[KnownRun]:
         return iter(self._runs.values())
 
-    def tag_experiment(self, tags: Mapping[str, str], note: str | None) -> None:
-        """Tag the experiment, and describe it in Markdown, unless a user did."""
+    def tag_experiment(
+        self, tags: Mapping[str, str], note: str | None, former: Set[str] = frozenset()
+    ) -> None:
+        """Tag the experiment, and describe it in Markdown, unless a user did; `former`: tags that go."""
         known = self._experiment.tags
+        for name in former & known.keys():
+            self._client.delete_experiment_tag(self.experiment_id, name)
+            del known[name]
         for name, value in {**tags, **noted(note, known)}.items():
             if known.get(name) != value:
                 self._client.set_experiment_tag(self.experiment_id, name, value)
@@ -65,18 +70,24 @@ class RunTable:
         return self.open(Key("trial", str(number)), f"trial-{number:03d} {network}".strip(), at)
 
     def fold(self, number: int, fold: str, fit_id: str, at: int) -> KnownRun:
-        """The run of a fit of a trial, below the trial's."""
+        """The run of a fit of a trial, below the trial's; one that an earlier version named otherwise is renamed."""
         label = f"fold-{fold}" if fold.isdigit() else fold
         parent = self.find("trial", number) or self.trial(number, at)
         tags = {"fold": fold, "mlflow.parentRunId": parent.run_id}
-        return self.open(Key("fold", str(number), fit_id), f"trial-{number:03d}/{label}", at, tags)
+        name = f"trial-{number:03d}/{label}"
+        run = self.open(Key("fold", str(number), fit_id), name, at, tags)
+        if run.tags.get("fold", fold) != fold:
+            self._client.update_run(run.run_id, name=name)
+            self._client.set_tag(run.run_id, "fold", fold)
+            run.tags["fold"] = fold
+        return run
 
     def open(self, key: Key, name: str, at: int, tags: Mapping[str, str] | None = None) -> KnownRun:
         """A run, which is made where there is none."""
         run = self._runs.get(key)
         if run is None:
             found_by = {field: value for field, value in key._asdict().items() if value}
-            all_tags = {**self._tags, **(tags or {}), **found_by}
+            all_tags = {**self.tags, **(tags or {}), **found_by}
             created = self._client.create_run(self.experiment_id, start_time=at, run_name=name, tags=all_tags)
             run = self._runs[key] = KnownRun(key, created.info.run_id, "RUNNING", tags=all_tags)
         return run

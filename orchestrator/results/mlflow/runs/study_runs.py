@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.results.mlflow.runs.known_runs import LAYOUT, LAYOUT_TAG, Key
+from orchestrator.results.mlflow.runs.known_runs import LAYOUT, LAYOUT_TAG, Key, KnownRun
 from orchestrator.results.mlflow.runs.run_log import NOTHING, RunLog, as_text
 from orchestrator.results.mlflow.runs.run_table import RunTable
 from orchestrator.results.mlflow.runs.step_images import FOLDER, TAG, step_image_files
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STATUS = {"complete": "FINISHED", "failed": "FAILED", "stopped": "FINISHED"}
-WHOLE = {LAYOUT_TAG: LAYOUT}
+# Tags of earlier versions that have another name now: of any run, and of what was chosen at the end.
+FORMER = ("twin_pairs", "twin_pairs_between")
+FORMER_CHOICE = ("scored_again", "not_told_from_winner", "beats_default")
 
 
 class StudyRuns:
@@ -62,7 +64,7 @@ class StudyRuns:
 
     def experiment_tags(self, tags: Mapping[str, str], note: str | None) -> None:
         """Tag the experiment, and describe it in Markdown, unless a user did."""
-        self._table.tag_experiment(tags, note)
+        self._table.tag_experiment(tags, note, frozenset(FORMER))
 
     def has_ended(self, number: int, state: str) -> bool:
         """Whether the run of a trial is complete, as one of this state."""
@@ -92,7 +94,7 @@ class StudyRuns:
         """Make the study's run, if there is none, and describe it in Markdown; `is_running`: the search goes on."""
         run = self._table.study(at)
         self._log.datasets(run, datasets)
-        self._log.log(run, at, params=params, tags=tags, note=note)
+        self._log.log(run, at, params=params, tags={**tags, **self._whole(run)}, note=note)
         if is_running:
             self._table.reopen(run, finished=True)
 
@@ -163,7 +165,9 @@ class StudyRuns:
         rows = () if run.is_whole and not run.is_cut else rows
         marks = {"cut": "false"} if run.is_cut and rows else {}
         metrics = self._counted(metrics)
-        self._log.log(run, at, metrics=metrics, params=params, rows=rows, tags={**tags, **WHOLE, **marks})
+        self._log.log(
+            run, at, metrics=metrics, params=params, rows=rows, tags={**tags, **self._whole(run), **marks}
+        )
         self._table.end(run, "FINISHED", at)
 
     def followed(
@@ -199,7 +203,7 @@ class StudyRuns:
         """Complete the run of a fit that its trial, which was stopped or failed, left unfinished."""
         run = self._table.fold(number, fold, fit_id, at)
         self._log.datasets(run, datasets)
-        self._log.log(run, at, params=params, rows=rows, tags={**tags, **WHOLE, "cut": "true"})
+        self._log.log(run, at, params=params, rows=rows, tags={**tags, **self._whole(run), "cut": "true"})
         self._table.end(run, STATUS[state], at)
 
     def network(
@@ -215,15 +219,18 @@ class StudyRuns:
         rows: Sequence[Mapping[str, float]],
         metrics: Mapping[str, float],
         at: int,
+        start: int,
         note: str | None = None,
     ) -> str:
         """Complete the run of an exported network, and return its id; a fold has one already."""
         if kind == "fold":
             run = self._table.fold(number, label, fit_id, at)
         else:
-            run = self._table.open(Key(kind, str(number), fit_id), f"trial-{number:03d} {label}", at)
+            run = self._table.open(Key(kind, str(number), fit_id), f"trial-{number:03d} {label}", start)
         self._log.datasets(run, datasets)
-        self._log.log(run, at, metrics=metrics, params=params, tags={**tags, **WHOLE}, rows=rows, note=note)
+        self._log.log(
+            run, at, metrics=metrics, params=params, tags={**tags, **self._whole(run)}, rows=rows, note=note
+        )
         self._table.end(run, "FINISHED", at)
         return run.run_id
 
@@ -249,10 +256,10 @@ class StudyRuns:
         reason = {} if not error else {"stopped_because" if state == "stopped" else "error": error}
         if state == "stopped":  # an earlier version called it an error
             self._table.drop_tag(run, "error")
-        self._log.log(run, at, metrics=metrics, tags={"state": state, **WHOLE} | reason, note=note)
+        self._log.log(run, at, metrics=metrics, tags={"state": state, **self._whole(run)} | reason, note=note)
         for fold in self._table.running():
             if fold.key.role == "fold" and fold.key.trial == str(number):
-                self._log.log(fold, at, tags={"cut": "true", **WHOLE})
+                self._log.log(fold, at, tags={"cut": "true", **self._whole(fold)})
                 self._table.end(fold, STATUS[state], at)
         self._table.end(run, STATUS[state], at)
 
@@ -271,6 +278,8 @@ class StudyRuns:
                 if other is not run and other.tags.get("champion") == "true":
                     self._log.log(other, at, tags={"champion": "false"})
         self._log.log(run, at, metrics=metrics, tags=tags, note=note)
+        for name in FORMER_CHOICE:
+            self._table.drop_tag(run, name)
 
     def pictures(self, number: int, pictures: Mapping[str, bytes], at: int) -> None:
         """Store PNG pictures, file name -> content, with a trial."""
@@ -292,6 +301,12 @@ class StudyRuns:
         """Mark what is still open as killed; it opens again when the study goes on."""
         for run in self._table.running():
             self._table.end(run, "KILLED", at)
+
+    def _whole(self, run: KnownRun) -> dict[str, str]:
+        """The tags of a run that is complete, as this version writes it; those of earlier versions go."""
+        for name in FORMER:
+            self._table.drop_tag(run, name)
+        return {**self._table.tags, LAYOUT_TAG: LAYOUT}
 
     def _counted(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """With the best epoch as its step is called."""

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.common.display import counted
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.export.exported_network import Network
+from orchestrator.results.sinks.measures import CROSS_FITTED
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.space.keys import plain
 from orchestrator.search.store.study_store import StudyStore
@@ -18,7 +19,7 @@ GLOSSARY = """\
 |---|---|
 | `dice` | mean over all validation images, at the one threshold that is best for the trial; of finished trials |
 | `dice_cross_fitted` | the same at thresholds that other folds chose |
-| `dice_low`, `dice_high` | its 95 % interval, over whole groups (videos, patients) |
+| `dice_cross_fitted_low`, `dice_cross_fitted_high` | its 95 % interval, over whole groups (videos, patients) |
 | `dice_on_seen_folds`, `folds_seen` | mean over the images of the folds that a trial was judged on, stopped or not |
 | `paired_difference` | that Dice minus the Dice of trial `race_compared_with` on the same images |
 | `train_loss`, `val_loss`, `val_dice` | of a fit, by epoch: the loss that is trained on both sets of images, and Dice |
@@ -88,17 +89,27 @@ def _shown(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective
             f"Stopped by the race after {trial.partial.of_folds}: {trial.error}\n\nIt has no `dice`, which is over all "
             f"folds.{on_seen}"
         )
-    interval = ""
-    if "dice_low" in metrics:
-        own = metrics.get("dice_cross_fitted")  # None of one fold, whose threshold no other chooses
-        fitted = "" if own is None else f" Cross-fitted {own:.4f}."
-        interval = f"{fitted} 95 % interval [{metrics['dice_low']:.4f}, {metrics['dice_high']:.4f}]."
     value = metrics.get("objective")
     ranked = "" if objective.is_mean or value is None else f" Objective ({objective.label()}): {value:.4f}."
     return (
         f"Finished, {counted(trial.num_folds, 'fold')}: "
-        f"Dice {metrics['dice']:.4f} at threshold {metrics['threshold']:.3f}." + (interval + ranked)
+        f"Dice {metrics['dice']:.4f}{_limits('dice', metrics)} at threshold {metrics['threshold']:.3f}"
+        f"{_cross_fitted(metrics)}.{ranked}"
     )
+
+
+def _cross_fitted(metrics: Mapping[str, float]) -> str:
+    """Empty of one fold, whose threshold no other chooses."""
+    if CROSS_FITTED not in metrics:
+        return ""
+    limits = _limits(CROSS_FITTED, metrics)
+    own = f"{metrics[CROSS_FITTED]:.4f}{limits} with each fold at the threshold of the others"
+    return f", the best for all folds; {own}"
+
+
+def _limits(name: str, metrics: Mapping[str, float]) -> str:
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    return "" if low is None or high is None else f" (95 % {low:.4f} to {high:.4f})"
 
 
 def _searched(searched: Mapping[str, Any]) -> str:

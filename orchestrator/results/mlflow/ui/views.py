@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.results.mlflow.runs.run_log import RENAMED
+from orchestrator.results.sinks.measures import CROSS_FITTED
 
 VIEW = "mlflow.sharedViewState."
 TRAINING = (
@@ -26,7 +27,9 @@ def view_tags(searched: Sequence[str], metrics: Sequence[str], followed: Sequenc
 
     `metrics`: further ones of its objective; `followed`: the names of images that runs have by epoch.
     """
-    scores = ["dice", "dice_low", "dice_high", *metrics]
+    # Of one fold alone the limits are those of dice; MLflow shows the columns that there are.
+    limits = [f"{name}_{end}" for name in ("dice", CROSS_FITTED) for end in ("low", "high")]
+    scores = ["dice", CROSS_FITTED, *limits, *metrics]
     seen = ["folds_seen", "dice_on_seen_folds", "paired_difference"]
     searched = [RENAMED.get(name, name) for name in searched]
     params = _columns("params", searched)
@@ -42,7 +45,8 @@ def view_tags(searched: Sequence[str], metrics: Sequence[str], followed: Sequenc
                 *_columns("metrics", ["seconds"]),
             ],
             order="metrics.`dice`",
-            charts=_trial_charts(searched, scores),
+            charts=_trial_charts(searched),
+            wide=_parallel(searched),
             rank=4,
         ),
         "followed": _view(
@@ -96,6 +100,7 @@ def _view(
     order: str,
     charts: Sequence[Mapping[str, Any]],
     rank: int,
+    wide: Sequence[Mapping[str, Any]] = (),
     group: Mapping[str, Any] | None = None,
 ) -> str:
     """One saved view; those of a higher `rank` are listed first."""
@@ -114,7 +119,7 @@ def _view(
         "hideEmptyCharts": True,
         "useGroupedValuesInCharts": True,
         "groupBy": group,
-        **_charts(charts),
+        **_charts(wide, charts),
     }
     return json.dumps(
         {"name": name, "createdAt": AT + rank, "updatedAt": AT + rank, "state": json.dumps(state)}
@@ -126,38 +131,40 @@ def _by_tag(tag: str) -> dict[str, Any]:
     return {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": tag}]}
 
 
-def _charts(charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Charts of a view, all in one section; without any, MLflow draws its own."""
-    if not charts:
+def _charts(wide: Sequence[Mapping[str, Any]], charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Charts of a view, the wide ones in a section above that has one column; without any, MLflow draws its own."""
+    sections, own = [], []
+    for uuid, name, columns, listed in (("wide", "Trials", 1, wide), ("study", "Study", 3, charts)):
+        if listed:
+            sections.append(
+                {"uuid": uuid, "name": name, "display": True, "isReordered": False, "columns": columns}
+            )
+        for place, chart in enumerate(listed):
+            fixed = {"metricSectionId": uuid, "deleted": False, "isGenerated": False}
+            own.append({"uuid": f"{uuid}-{place}", **fixed, **chart})
+    if not own:
         return {}
-    section = {"uuid": "study", "name": "Study", "display": True, "isReordered": False}
-    own = [
-        {
-            "uuid": f"study-{place}",
-            "metricSectionId": "study",
-            "deleted": False,
-            "isGenerated": False,
-            **chart,
-        }
-        for place, chart in enumerate(charts)
-    ]
-    return {"compareRunCharts": own, "compareRunSections": [section], "isAccordionReordered": False}
+    return {"compareRunCharts": own, "compareRunSections": sections, "isAccordionReordered": False}
 
 
-def _trial_charts(searched: Sequence[str], scores: Sequence[str]) -> list[dict[str, Any]]:
+def _parallel(searched: Sequence[str]) -> list[dict[str, Any]]:
+    """As wide as the page, for each parameter has an axis with its name.
+
+    Every trial has the first metric; the plot leaves out a run without its metric.
+    """
     return [
         {
             "type": "PARALLEL",
             "selectedParams": list(searched),
-            "selectedMetrics": ["best_val_dice"],  # every trial has it, and the plot leaves out a run without
+            "selectedMetrics": [metric],
             "showAllRuns": True,
-        },
-        {
-            "type": "PARALLEL",
-            "selectedParams": list(searched),
-            "selectedMetrics": ["dice"],
-            "showAllRuns": True,
-        },
+        }
+        for metric in ("best_val_dice", "dice")
+    ]
+
+
+def _trial_charts(searched: Sequence[str]) -> list[dict[str, Any]]:
+    return [
         {"type": "BAR", "metricKey": "dice", "runsCountToCompare": 20},
         {"type": "BAR", "metricKey": "dice_on_seen_folds", "runsCountToCompare": 20},
         *(_scatter(name) for name in searched),
