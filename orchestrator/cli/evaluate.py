@@ -139,7 +139,7 @@ def _show_comparison(rows: Sequence[Comparison], metric: str) -> None:
     from orchestrator.results.views.tables import comparison_table
     from orchestrator.selection.comparison import verdict
 
-    show_table(comparison_table(rows, f"differences in {metric}, in points of a percent"))
+    show_table(comparison_table(rows, f"differences in {metric}, in points of a percent", out.width))
     for row in rows:
         out.print(verdict(row, metric), highlight=False)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.results.views.score_lines import COLUMNS, CROSS_VALIDATION, ScoreLine, interval_text
-from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.formatting import percent, points
 from orchestrator.scoring.metrics import REGISTRY
 from orchestrator.search.goals.model_cost import COSTS, Cost
 from orchestrator.search.records.partial_score import PartialScore
@@ -38,7 +38,7 @@ class LeaderboardRow:
     searched: Mapping[str, Any]  # the parameters that differ between trials
     folds_done: int
     num_folds: int
-    minutes: float  # of training, over all folds
+    minutes: float  # of training, over all folds, with those that were cut
     scores: Mapping[str, float] = field(
         default_factory=dict
     )  # metric -> mean; empty until all folds are done
@@ -86,28 +86,31 @@ def leaderboard(
     """All trials, best first; scores in percent. `at` is the threshold, `objective` a heading where it has a column.
 
     Below stands what the columns are. Where `width` characters have no room for configurations next to the numbers,
-    they have a table of their own.
+    these stand below in a table of their own.
     """
     columns = _columns(rows, metric, objective)
     ranked = ranked_rows(rows, metric)
     cells = {name: [cell(rank, row) for rank, row in ranked] for name, cell in columns.items()}
     configuration = [Text(_configurations(row)) for _, row in ranked]
-    taken = sum(_width(name, column) + 1 for name, column in cells.items())
     later = [name for name in columns if name in ("at", "folds", "min") or _is_outside(name, rows)]
     longest = max((len(text) for text in configuration), default=0)
-    if width - taken >= max(LEAST_FOR_SETTINGS, longest / MOST_LINES):
+    if width - _taken(cells) >= max(LEAST_FOR_SETTINGS, longest / MOST_LINES):
         shown = [_board(cells, ranked, configuration, title)]
     else:
         first = {name: column for name, column in cells.items() if name not in later}
         second = {name: cells[name] for name in ("trial", *later)}
-        shown = [_board(first, ranked, None, title), _board(second, ranked, configuration)]
+        shown = [_board(first, ranked, None, title)]
+        if width - _taken(second) >= LEAST_FOR_SETTINGS:
+            shown.append(_board(second, ranked, configuration))
+        else:
+            shown += [_board(second, ranked), _board({"trial": cells["trial"]}, ranked, configuration)]
     return Group(*shown, *(Text(line) for line in _legend(columns, metric, objective)))
 
 
 def _board(
     cells: Mapping[str, Sequence[str]],
     ranked: Sequence[tuple[int | None, LeaderboardRow]],
-    configurations: Sequence[Text] | None,
+    configurations: Sequence[Text] | None = None,
     title: str | None = None,
 ) -> Table:
     """Some columns of the leaderboard, and the settings if they are among them."""
@@ -124,6 +127,10 @@ def _board(
             style="bold" if rank == 1 else None,
         )
     return table
+
+
+def _taken(cells: Mapping[str, Sequence[str]]) -> int:
+    return sum(_width(name, column) + 1 for name, column in cells.items())
 
 
 def _width(name: str, column: Sequence[str]) -> int:
@@ -262,29 +269,58 @@ def metric_dicts(means: Mapping[str, tuple[float, tuple[float, float]]]) -> dict
     return {name: {"mean": mean, "interval": _finite(ends)} for name, (mean, ends) in means.items()}
 
 
-def comparison_table(rows: Sequence[Comparison], title: str) -> Table:
-    """A row for every system and place; differences in points of a percent."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("on", "system", "reference"):
-        table.add_column(name, overflow="fold")
+def comparison_table(rows: Sequence[Comparison], title: str, width: int = 140) -> Group:
+    """A row for every system and place; differences in points of a percent.
+
+    A system, or a reference, that is the same in all rows is named in the title. Where `width` characters have no room
+    for all numbers, the tests have a table of their own.
+    """
     level = f"{100 * rows[0].confidence:.4g} %" if rows else "95 %"  # of each; of all together 95 %
-    numbers = ("images", "groups", "system %", "reference %", "difference", level, "p images", "p folds", "p")
-    for name in numbers:
-        table.add_column(name, justify="right")
-    for row in rows:
-        low, high = (100 * end for end in row.interval)
-        table.add_row(
-            *map(escape, (row.where, row.other, row.reference)),
-            *map(str, (row.num_cases, row.num_groups)),
-            *(percent(mean) for mean in (row.other_mean, row.reference_mean)),
-            f"{100 * row.difference:+.2f}",
-            f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
-            f"{row.p_images:.2g}",
-            "–" if row.p_folds is None else f"{row.p_folds:.2g}",
-            f"{row.p_value:.2g}",
-            style="bold" if row.is_sure else None,
-        )
+    compared = {"system": [row.other for row in rows], "reference": [row.reference for row in rows]}
+    same = [f"{role} {column[0]}" for role, column in compared.items() if len(set(column)) == 1]
+    names = {"on": [row.where for row in rows]}
+    names |= {role: column for role, column in compared.items() if len(set(column)) > 1}
+    title = ", ".join([title, *same])
+    means = {
+        "images": [str(row.num_cases) for row in rows],
+        "groups": [str(row.num_groups) for row in rows],
+        "system %": [percent(row.other_mean) for row in rows],
+        "reference %": [percent(row.reference_mean) for row in rows],
+        "difference": [points(row.difference) for row in rows],
+    }
+    tests = {
+        level: [_range(row.interval) for row in rows],
+        "p images": [f"{row.p_images:.2g}" for row in rows],
+        "p folds": ["–" if row.p_folds is None else f"{row.p_folds:.2g}" for row in rows],
+        "p": [f"{row.p_value:.2g}" for row in rows],
+    }
+    is_bold = [row.is_sure for row in rows]
+    if _taken(names | means | tests) <= width:
+        return Group(_compared(names, means | tests, is_bold, title))
+    return Group(_compared(names, means, is_bold, title), _compared(names, tests, is_bold))
+
+
+def _compared(
+    names: Mapping[str, Sequence[str]],
+    numbers: Mapping[str, Sequence[str]],
+    is_bold: Sequence[bool],
+    title: str | None = None,
+) -> Table:
+    """Columns of names, which are folded where room is short, and of numbers, which are whole."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for name, column in numbers.items():
+        table.add_column(name, justify="right", min_width=_width(name, column))
+    columns = [*(map(escape, column) for column in names.values()), *numbers.values()]
+    for bold, *row in zip(is_bold, *columns, strict=True):
+        table.add_row(*row, style="bold" if bold else None)
     return table
+
+
+def _range(ends: tuple[float, float]) -> str:
+    """Of a difference, in points."""
+    return f"{points(ends[0])} to {points(ends[1])}" if math.isfinite(ends[0]) else "unknown"
 
 
 def versus_table(
@@ -307,12 +343,11 @@ def versus_table(
     for name in ("trial", f"its {metric}", "lead", "95 %", "p images", "p folds", "p corrected"):
         table.add_column(name, justify="right")
     for row in rows:
-        low, high = (100 * end for end in row.interval)
         table.add_row(
             str(row.other),
             percent(means[row.other]),
-            f"{100 * row.difference:+.2f}",
-            f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else "unknown",
+            points(row.difference),
+            _range(row.interval),
             f"{row.p_images:.2g}",
             "–" if row.p_folds is None else f"{row.p_folds:.2g}",
             f"{row.p_value:.2g}",
