@@ -6,21 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.results.provenance import PROCESSORS, device_words
 from orchestrator.results.report.facts import AGAIN, CUT, REFIT, SEARCH, CostFacts, FitFacts
-from orchestrator.search.records.cut_fits import CutFit, parse_cut_fits
+from orchestrator.search.records.cut_fits import CutFit
 from orchestrator.search.records.fit_records import RECORD, FitRecord
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 
 Times = Mapping[tuple[int, int], float]  # (trial, fold) -> seconds since 1970
-
-
-def cut_fits(snapshot: StudySnapshot) -> list[CutFit]:
-    """Fits that were cut and never finished, the last word on each."""
-    file = snapshot.ledger.cut_fits
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
-    last = {(cut.trial, cut.fit_id): cut for cut in parse_cut_fits(lines)}
-    return [cut for cut in last.values() if not snapshot.has(cut.fit_id)]
 
 
 def finish_times(snapshot: StudySnapshot) -> Times:
@@ -58,7 +50,7 @@ def _cut(cut: CutFit, trial: StudyTrial, finished: Times) -> FitFacts:
     return FitFacts(
         fold=cut.fold,
         dice=None,
-        seconds=sum(row.get("seconds", 0.0) for row in cut.rows),
+        seconds=cut.seconds,
         finished=finished.get((trial.number, cut.fold)),
         best_epoch=1 + max(range(len(dice)), key=dice.__getitem__, default=0),
         curve=_curve(cut.rows),
@@ -82,8 +74,7 @@ def costs(snapshot: StudySnapshot, cuts: Sequence[CutFit]) -> tuple[CostFacts, .
         kind = REFIT if not record.case_ids else AGAIN if record.spec.fold.startswith("again") else SEARCH
         found.setdefault((kind, record.device), []).append((record.seconds, record.world_size))
     for cut in cuts:  # the device is not in their lines: that of the other fits
-        seconds = sum(row.get("seconds", 0.0) for row in cut.rows)
-        found.setdefault((CUT, device), []).append((seconds, workers))
+        found.setdefault((CUT, device), []).append((cut.seconds, workers))
     order = (SEARCH, CUT, AGAIN, REFIT)
     return tuple(
         CostFacts(

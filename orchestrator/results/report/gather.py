@@ -12,7 +12,7 @@ from orchestrator.common.redaction import without_secrets
 from orchestrator.common.stored_json import Unreadable, parse_json
 from orchestrator.results.provenance import environment_file
 from orchestrator.results.report.champion_facts import champion_facts, network_metrics
-from orchestrator.results.report.cost_facts import costs, cut_fits, finish_times, fit_facts
+from orchestrator.results.report.cost_facts import costs, finish_times, fit_facts
 from orchestrator.results.report.facts import ChampionFacts, Gain, StudyFacts, TrialFacts
 from orchestrator.results.report.origin_facts import commands, dataset_facts
 from orchestrator.results.views.by_network import networks_of
@@ -35,7 +35,7 @@ def study_facts(snapshot: StudySnapshot, *, counts_network: bool = True) -> Stud
     spec, plan, status = snapshot.record.spec, snapshot.plan, _status(snapshot)
     selection, why_none = _selection(snapshot)
     champion = None if selection is None else champion_facts(snapshot, selection.chosen)
-    cuts = cut_fits(snapshot)
+    cuts = snapshot.cut_fits
     environment = _environment(snapshot)
     return StudyFacts(
         name=snapshot.name,

@@ -108,6 +108,12 @@ def board(snapshot: StudySnapshot, metric: str = "dice") -> list[LeaderboardRow]
     return rows
 
 
+def _seconds(snapshot: StudySnapshot, trial: StudyTrial) -> float:
+    """Of training: of its finished fits, and of those that were cut."""
+    cut = sum(one.seconds for one in snapshot.cut_fits if one.trial == trial.number)
+    return sum(record.seconds for record in trial.records) + cut
+
+
 def _row(snapshot: StudySnapshot, trial: StudyTrial) -> LeaderboardRow:
     """A trial without its scores."""
     return LeaderboardRow(
@@ -116,7 +122,7 @@ def _row(snapshot: StudySnapshot, trial: StudyTrial) -> LeaderboardRow:
         searched=trial.searched,
         folds_done=len(trial.records),
         num_folds=trial.num_folds,
-        minutes=sum(record.seconds for record in trial.records) / 60,
+        minutes=_seconds(snapshot, trial) / 60,
         error=trial.error,
         partial=snapshot.partial(trial) if trial.state == "stopped" else None,
         network=trial.configuration.network,

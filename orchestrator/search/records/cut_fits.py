@@ -20,6 +20,11 @@ class CutFit:
     fit_id: str
     rows: list[dict[str, float]]  # one an epoch, as in `FitRecord.curves`
 
+    @property
+    def seconds(self) -> float:
+        """Of its epochs."""
+        return sum(row.get("seconds", 0.0) for row in self.rows)
+
 
 def append_cut_fit(file: Path, cut: CutFit) -> None:
     """Add a line, whole or not at all."""

@@ -19,6 +19,7 @@ from orchestrator.cli import app, main
 from orchestrator.results.report.facts import CUT, StudyFacts
 from orchestrator.results.report.files import Report, make_report, report_files
 from orchestrator.results.report.gather import study_facts
+from orchestrator.results.views.study_scores import board
 from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
 from orchestrator.search.significance import false_claim
 from orchestrator.search.space.space_file import parse_space
@@ -226,6 +227,8 @@ def test_fits_that_were_cut_are_part_of_the_cost(tmp_path: Path):
         append_cut_fit(study.store.ledger.cut_fits, CutFit(0, 1, fit_id, rows))
     (cut,) = (one for one in study_facts(study.store.snapshot()).costs if one.kind == CUT)
     assert (cut.num_fits, cut.hours) == (1, 0.5)
+    (row,) = board(study.store.snapshot())
+    assert row.minutes == pytest.approx(30 + sum(one.seconds for one in study.store.snapshot().stored()) / 60)
 
 
 def test_damaged_files_are_named_on_the_page(tmp_path: Path):
