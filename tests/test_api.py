@@ -343,12 +343,11 @@ OF_COMMANDS = frozenset(
         "no-champion",
         "no-refit",
         "no-allow-empty",
-        "no-twins",
         "on-interrupt",
         "overwrite",
         "plot",
     }
-    | {"price", "prune", "sheet", "stop", "twins", "watch", "yes"}
+    | {"price", "prune", "sheet", "stop", "watch", "yes"}
 )
 
 

@@ -25,7 +25,7 @@ def verify(
     """Compare every file of an export with its digest in SHA256SUMS.
 
     Exit code 2, with the names, if a file was changed, is missing or was added. `sha256sum -c SHA256SUMS` in the folder
-    compares too, but does not see files that were added. Example: orchestrator export verify champion
+    compares too, but does not see files that were added.
     """
     from orchestrator.api import exports
 

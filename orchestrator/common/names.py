@@ -31,6 +31,12 @@ def hint(name: str, known: Iterable[str]) -> str:
     return "" if near is None else f"did you mean {near}? "
 
 
+def meant(name: object, known: Iterable[str]) -> str:
+    """Text such as "; did you mean unet?", to end a sentence; nothing where no name is near."""
+    near = nearest(name, known) if isinstance(name, str) else None
+    return "" if near is None else f"; did you mean {near}?"
+
+
 def require_entries(registry: Collection[str], names: Iterable[str], what: str) -> None:
     """Raises RuntimeError, when a module is imported, for a name without an entry or an entry without a name."""
     given = set(names)

@@ -88,7 +88,7 @@ class StudySpec:
             "configuration from the trials so far, and the one is tried of which most is to be expected. tpe (default "
             "for several objectives): values that good trials have more often than bad ones. gp: like surrogate, but "
             "takes scores on one fold for scores on all. random: none is preferred. Or any sampler of Optuna, "
-            "'optuna:NSGAIISampler(population_size=20)', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
+            "'optuna:CmaEsSampler()', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
         ),
     ] = None
     warm_start: Annotated[

@@ -19,6 +19,7 @@ from orchestrator.cli.console.help import PANEL_OF, with_hint
 from orchestrator.common.names import hint, nearest
 from orchestrator.models import names
 from orchestrator.search.space.keys import not_known
+from orchestrator.search.space.parameters import refusal
 
 ROOT = typer.main.get_command(app)
 
@@ -44,6 +45,20 @@ def test_help_of_every_command_ends_with_an_example_that_is_a_command(path: tupl
     words = [word for word in shlex.split(said)[2 + len(path) :] if word != ">"]
     if path != ("submit",) and "schema" not in path:
         RUN[path].make_context(path[-1], words, resilient_parsing=True)
+
+
+@pytest.mark.parametrize("path", RUN, ids=" ".join)
+def test_help_has_one_example_and_every_word_is_whole_on_80_columns(path: tuple[str, ...], monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
+    said = CliRunner().invoke(app, [*path, "-h"]).output
+    assert said.count("Example: ") == 1 and "…" not in said
+
+
+def test_options_of_earlier_versions_are_understood_and_not_shown():
+    words = ["search", "smoke", "--data", "none", "--trials", "1", "--no-twins"]
+    assert "No such option" not in CliRunner().invoke(app, words).output
+    assert "twins" not in CliRunner().invoke(app, ["search", "-h"]).output
 
 
 @pytest.mark.parametrize("path", RUN, ids=" ".join)
@@ -89,6 +104,14 @@ def test_the_name_that_was_meant_is_found(name: str, known: list[str], meant: st
 def test_keys_and_networks_that_are_not_known_are_answered_with_the_nearest():
     assert "did you mean learning_rate? " in not_known("lr", ["epochs", "learning_rate"], "key")
     assert "did you mean unet? " in not_known("unett", names(), "network")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "near"),
+    [("loss", "dicee", "dice"), ("augmentation", "flip", "flips"), ("tta", "flipp", "flips")],
+)
+def test_a_value_that_is_no_choice_is_answered_with_the_nearest(key: str, value: str, near: str):
+    assert (refusal(key, value, ["unet"]) or "").endswith(f"did you mean {near}?")
 
 
 def test_a_choice_that_is_not_known_is_answered_with_the_nearest():

@@ -10,7 +10,7 @@ EXAMPLES = {
     "best": "orchestrator best my-study --refit --export champion",
     "report": "orchestrator report my-study other-study --out both.html --checklist claim",
     "reproduce": "orchestrator reproduce gmsrf I --scale smoke",
-    "predict": "orchestrator predict champion images/ --out masks",
+    "predict": "orchestrator predict champion images clip.mp4 --out masks",
     "evaluate": "orchestrator evaluate champion --data CVC-ClinicDB --metric hd95",
     "compare": "orchestrator compare my-study other-study --plot intervals.png",
     "doctor": "orchestrator doctor --data Kvasir-SEG --space unet",

@@ -78,6 +78,10 @@ TYPES = {"int": "N", "float": "X"}
 IN_PARAGRAPH = re.compile(r"(?<!\n)\n(?!\n)")  # where a docstring is wrapped
 NOT_A_CHOICE = re.compile(r"(['\"])(?P<found>.*?)\1 is not one of (?P<known>.*)\.$")
 MEANT = {"gpu": "cuda"}
+FORMER = {  # options as earlier versions called them -> as they are called
+    "--twins": "--near-duplicates",
+    "--no-twins": "--no-near-duplicates",
+}
 GROUPS = {  # of the top help: panel -> commands
     "Data": ("data",),
     "Search": ("search", "fit", "plan", "status", "sync", "space", "models"),
@@ -112,6 +116,9 @@ class Commands(TyperGroup):
         }
         for command in _all(self.commands.values()):
             _dress(command)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [FORMER.get(word, word) for word in args])
 
     def invoke(self, ctx: Any) -> Any:
         try:

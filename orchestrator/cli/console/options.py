@@ -106,7 +106,6 @@ NearDuplicates = Annotated[
     bool,
     typer.Option(
         "--near-duplicates/--no-near-duplicates",
-        "--twins/--no-twins",  # as earlier versions called it
         help="Look for frames that show the same place, within and between datasets, and never part them; minutes for "
         "a thousand frames, once. The file of a split that was written before is used as it is.",
     ),

@@ -98,7 +98,7 @@ def data_add(
     mask_classes: Annotated[
         list[str] | None,
         typer.Option(
-            help="The same with class names, for evaluate: neoplastic=red,non-neoplastic=green.",
+            help="The same with class names, for evaluate: flat=red,other=blue.",
         ),
     ] = None,
     invert_masks: Annotated[bool, typer.Option("--invert-masks", help="Black is polyp.")] = False,

@@ -41,7 +41,6 @@ def data_describe(
     """State what model cards and papers have to say of a dataset; without options, show what is stated.
 
     A later statement takes the place of an earlier one; "not stated" takes it back. Neither changes the fingerprint.
-    Example: orchestrator data describe kvasir --licence "research only" --source https://datasets.simula.no/kvasir-seg
     """
     from orchestrator.api import datasets as api
 

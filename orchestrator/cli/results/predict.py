@@ -35,7 +35,7 @@ def predict(
     polyps.csv in the same folder has the pixels, the share of the frame and the number of polyps of each image, and of
     each frame of a video. Videos keep their rate; their masks are lossless. Files of other kinds are passed over, and
     named. Exit code 2 if a file could not be read. Masks lie on the image as viewers show it: upright, where EXIF says
-    that its stored pixels are not. Example: orchestrator predict champion images clip.mp4 --out masks
+    that its stored pixels are not.
     """
     from orchestrator.api import exports
     from orchestrator.data.images import orientation

@@ -5,6 +5,7 @@ A key is one of these names; a value is refused in words, never by an exception.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from orchestrator import models
+from orchestrator.common.names import meant
 from orchestrator.common.user_documents import shown
 from orchestrator.search.space.keys import (
     MASKS,
@@ -45,8 +47,14 @@ def refusal(key: str, value: object, networks: Sequence[str]) -> str | None:
         except ValidationError as error:
             whose = "" if key in RECIPE or key in MASKS else f"{network}: "
             expected = " or ".join(expected_in(line["msg"]) for line in error.errors())
-            return f"{whose}expected {expected}, found {shown(value)}"
+            return f"{whose}expected {expected}, found {shown(value)}{meant(value, _choices(expected))}"
     return None
+
+
+def _choices(expected: str) -> list[str]:
+    """The names in "'adam', 'sgd' or 'lion'", or in "none, flips, or a pipeline of ..."."""
+    names = expected.partition(", or a ")[0]
+    return re.findall(r"'([^']*)'", names) or names.split(", ")
 
 
 def size_refusal(sizes: Iterable[int], network: str) -> str | None:
