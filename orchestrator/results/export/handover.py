@@ -7,10 +7,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from orchestrator import models
+from orchestrator.common.display import counted
 from orchestrator.common.redaction import without_secrets
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_plan import SplitPlan
@@ -24,7 +29,7 @@ from orchestrator.results.export.model_card import card_summary, model_card
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.provenance import device_words, git_revision
 from orchestrator.results.views.study_scores import fold_lines, nested_lines, outside_lines, validation_line
-from orchestrator.search.fit_jobs import load_network
+from orchestrator.search.fit_jobs import inference_ms, load_network
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
@@ -54,13 +59,15 @@ def export_trial(
     `formats`: of `formats_of`; some look at images of the study.
     """
     plan = snapshot.plan
-    known = evidence(snapshot, trial, score, records)
+    networks = [load_network(record) for record in distinct(records)]
+    image_size = trial.configuration.recipe.image_size
+    known = _timed(evidence(snapshot, trial, score, records), networks[0], image_size)
     return write_bundle(
         folder,
-        [load_network(record) for record in distinct(records)],
+        networks,
         network_name=trial.configuration.network,
         network_params=trial.configuration.network_params,
-        image_size=trial.configuration.recipe.image_size,
+        image_size=image_size,
         members=_members(records),
         tta=trial.configuration.recipe.tta,
         masks=score.masks,
@@ -73,6 +80,15 @@ def export_trial(
         images=study_images(snapshot, records) if need_images(formats) else None,
         metadata={"study": snapshot.name, "trial": str(trial.number), "git_revision": git_revision()},
     )
+
+
+def _timed(known: Evidence, network: nn.Module, image_size: int) -> Evidence:
+    """With the time that an image takes on the processor here, where no fit has measured it."""
+    if "fps" in known.metrics:
+        return known
+    fps = 1000 / inference_ms(network, image_size, torch.device("cpu"))
+    where = f"{counted(torch.get_num_threads(), 'core')} of the machine that exported it"
+    return replace(known, metrics={**known.metrics, "fps": fps}, timed_on=where)
 
 
 def study_images(snapshot: StudySnapshot, records: Sequence[FitRecord]) -> StudyImages:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import orchestrator
 from orchestrator.results.export.card.evidence import (
+    TIMED_ON,
     Evidence,
     citation,
     cost,
@@ -34,6 +35,7 @@ from orchestrator.results.export.card.scoring import choice, honest, optimism, p
 from orchestrator.results.export.card.use import HOW_MADE, how_made, use
 from orchestrator.results.views.score_lines import ScoreLine, score_table
 
+TIMED_NOW = re.compile(rf"^{TIMED_ON} .*?$(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)  # a paragraph
 MADE_NOW = re.compile(rf"{HOW_MADE}\n\n```\n.*?\n```\n\n[^,\n]*", re.DOTALL)  # the command line and the date
 
 
@@ -92,8 +94,8 @@ Means over images, in percent. Validation scores are those of the networks of th
 
 
 def what_it_says(card: str) -> str:
-    """A card without what differs between two exports of the same: the command line and the date."""
-    return MADE_NOW.sub(HOW_MADE, card)
+    """A card without what differs between two exports of the same: command line, date, how long an image took."""
+    return TIMED_NOW.sub(TIMED_ON, MADE_NOW.sub(HOW_MADE, card))
 
 
 def _head(model: ModelFacts) -> str:

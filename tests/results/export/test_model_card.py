@@ -209,6 +209,12 @@ def test_a_card_says_the_same_whenever_and_by_whatever_command_it_is_written():
     again = dataclasses.replace(MAKING, command="orchestrator best --export b", date="2031-01-01")
     cards = [model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, making) for making in (MAKING, again)]
     assert cards[0] != cards[1] and what_it_says(cards[0]) == what_it_says(cards[1])
+    here = [dataclasses.replace(EVIDENCE, metrics={"fps": fps}, timed_on="2 cores") for fps in (9.81, 30)]
+    timed = [model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, MAKING, evidence=known) for known in here]
+    assert "Timed on 2 cores, an image takes 101.9 ms, 9.81 images a second" in timed[0]
+    assert what_it_says(timed[0]) == what_it_says(timed[1]) and "other machines differ" not in what_it_says(
+        timed[0]
+    )
     assert f"revision {MAKING.git_revision}" in what_it_says(cards[0])
     assert what_it_says(cards[0]) != what_it_says(card(outside=[]))
 

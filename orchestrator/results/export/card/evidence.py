@@ -12,6 +12,7 @@ from orchestrator.results.views.score_lines import ScoreLine, interval_text, sco
 from orchestrator.scoring.formatting import percent
 
 Interval = tuple[float, float]
+TIMED_ON = "Timed on"
 VIDEO = 25  # images a second, of PAL; NTSC has 30
 FAILURES = "failures"  # folder of the pictures in an export
 LOWEST = "The lowest Dice of all validation images, then low ones of which a picture was kept."
@@ -46,6 +47,7 @@ class Evidence:
     search: Sequence[str]  # sentences
     space: str  # TOML
     failures: Sequence[Failure] = ()
+    timed_on: str = "the machine where it was trained"  # what fps are of
     statements: Mapping[str, Mapping[str, str]] = field(
         default_factory=dict
     )  # dataset -> what its owner states
@@ -95,8 +97,8 @@ Validation images, each by the network that was not trained on it; in percent.
 
 {table}
 
-Per image: {_share("sensitivity", *evidence.detection.found, "images with a polyp have a mask that touches it")}
-{_share("specificity", *evidence.detection.left_empty, "images without a polyp have no mask")}
+Per image: {_share("sensitivity", *evidence.detection.found, "images with a polyp have a mask that touches it")};
+{_share("specificity", *evidence.detection.left_empty, "images without a polyp have no mask")}.
 Per polyp: `orchestrator evaluate` counts, on any dataset, the polyps that are found as objects, and false positives an
 image; folds keep counts of pixels, which do not say what is one polyp.
 {calibrated}"""
@@ -105,8 +107,8 @@ image; folds keep counts of pixels, which do not say what is one polyp.
 def _share(name: str, count: int, total: int, what: str) -> str:
     """sensitivity 95.0 % (19 of 20 images ...)."""
     if not total:
-        return f"{name} is unknown: there are no such images."
-    return f"{name} {100 * count / total:.1f} % ({count} of {total} {what})."
+        return f"{name} is unknown, for there are no such images"
+    return f"{name} {100 * count / total:.1f} % ({count} of {total} {what})"
 
 
 def failures(evidence: Evidence) -> str:
@@ -135,16 +137,16 @@ def cost(evidence: Evidence) -> str:
     parts = [f"{known['parameters'] / 1e6:.2f} million parameters"] if "parameters" in known else []
     parts += [f"{known['gmacs']:.2f} GMACs an image"] if "gmacs" in known else []
     size = f"One network: {', '.join(parts) if parts else 'not measured'}."
-    return f"## Size and speed\n\n{size}\n{latency(known.get('fps'))}"
+    return f"## Size and speed\n\n{size}\n{latency(known.get('fps'), evidence.timed_on)}"
 
 
-def latency(fps: float | None) -> str:
-    """How long one image takes, for people who look at video."""
+def latency(fps: float | None, machine: str) -> str:
+    """How long one image takes there, for people who look at video."""
     if not fps:
         return "How long an image takes was not measured."
     pace = "keeps up with" if fps >= VIDEO else "is slower than"
     return (
-        f"On the machine where it was trained an image takes {1000 / fps:.1f} ms, {fps:.3g} images a second: the "
+        f"{TIMED_ON} {machine}, an image takes {1000 / fps:.1f} ms, {fps:.3g} images a second: the "
         f"network alone {pace} a colonoscopy\nvideo of {VIDEO} images a second there. Reading an image, resizing it "
         "and drawing its mask come on top, and\nother machines differ: `orchestrator evaluate` measures it where it "
         "runs."
