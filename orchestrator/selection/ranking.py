@@ -68,6 +68,9 @@ class Selection:
         default_factory=dict
     )  # finalists left out for it, with the reason
 
+    # Number of the winner, and of the baseline -> its mean, as the two are compared: cross-fitted where folds are.
+    means: Mapping[int, float] = field(default_factory=dict)
+
     # Values of the winner at an end of the range that was searched, in words.
     range_ends: tuple[str, ...] = ()
 
@@ -169,7 +172,10 @@ class Selection:
         if self.baseline is None:
             return "The baseline, trial 0, has not finished all its folds, so the gain over it is unknown."
         one = self.baseline
-        numbers = f"{points(one.difference)} points of {self.metric} ({interval(one.interval)}; "
+        both = [self.means[number] for number in (self.winner, BASELINE) if number in self.means]
+        fitted = "" if one.p_folds is None else " cross-fitted"
+        less = f"{' less '.join(map(percent, both))}{fitted}; " if len(both) == 2 else ""
+        numbers = f"{points(one.difference)} points of {self.metric} ({less}{interval(one.interval)}; "
         numbers += f"p {one.p_value:.2g}, corrected for all trials that were tried)"
         if one.is_sure:
             return f"Trial {self.winner} is better than the baseline, trial 0, by {numbers}."
@@ -277,7 +283,9 @@ def select_trial(
         )
         snapshot.derived.keep(key, asdict(found))
     winner = next(trial for trial, _ in standing if trial.number == found.winner)
-    found = replace(found, range_ends=snapshot.space.at_range_ends(winner.params))
+    both = [one for one in candidates if one.number in (found.winner, BASELINE)]
+    means = {one.number: float(one.values.mean()) for one in both}
+    found = replace(found, range_ends=snapshot.space.at_range_ends(winner.params), means=means)
     found = replace(found, reevaluated_on=second.where()) if reevaluated else found
     if trial_number is None:
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -101,6 +102,10 @@ def test_best_says_what_cannot_be_told_from_the_winner_and_what_was_gained(run):
     text = " ".join(run("best formula").split())
     assert "these are not significantly different from trial 1 by dice: 2." in text
     assert "Trial 1 is better than the baseline, trial 0, by +46" in text
+    gained, winner, baseline = map(
+        float, re.search(r"by \+(\S+) points of dice \((\S+) less (\S+) cross-fitted; 95 %", text).groups()
+    )
+    assert winner - baseline == pytest.approx(gained, abs=0.011)
 
 
 def test_the_rule_of_one_standard_error_is_explained(run):
@@ -167,7 +172,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
         and "mean over 2 networks and the image and its" in card
     )
     assert "**Of their mean there is no such score**" in card and "free of this: hold-out test" in card
-    assert "`0.` to `1.`" in card
+    assert "`0.` to `1.`" in card and "of the machine that exported it, an image takes" in card
     version = connect(mlflow_uri).get_model_version_by_alias("formula", "champion")
     assert version.tags["members"] == "2" and "the highest dice" in version.tags["chosen_for"]
     frame = next((tiny.store.home / "frames" / "images").iterdir())
