@@ -172,7 +172,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
         and "mean over 2 networks and the image and its" in card
     )
     assert "**Of their mean there is no such score**" in card and "free of this: hold-out test" in card
-    assert "`0.` to `1.`" in card and "of the machine that exported it, an image takes" in card
+    assert "`0.` to `1.`" in card and ", an image takes " in card
     version = connect(mlflow_uri).get_model_version_by_alias("formula", "champion")
     assert version.tags["members"] == "2" and "the highest dice" in version.tags["chosen_for"]
     frame = next((tiny.store.home / "frames" / "images").iterdir())
