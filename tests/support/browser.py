@@ -63,6 +63,15 @@ class Browser:
             time.sleep(0.3)
         return self.text()
 
+    def settled(self, quiet_s: float = 3.0) -> str:
+        """The text of the page once it has not changed for a while, so that a screenshot has its charts."""
+        end, page, since = time.monotonic() + PAGE_S, self.text(), time.monotonic()
+        while time.monotonic() < min(end, since + quiet_s):
+            time.sleep(0.3)
+            if (now := self.text()) != page:
+                page, since = now, time.monotonic()
+        return page
+
     def click(self, selector: str, text: str = "") -> None:
         """Click the first element of a CSS selector that holds this text."""
         script = (

@@ -174,7 +174,7 @@ class StudySync:
         runs.study(uses, _now(), params=params, tags=tags, is_running=is_running)
         runs.study_files(_files(self.study), _now())
         searched = [*dict.fromkeys(map(plain, self.records.space.search))]
-        views = view_tags(searched, self._own_metrics(), self._followed_keys)
+        views = view_tags(searched, self._own_metrics(), self._followed_keys, len(plan.folds))
         runs.experiment_tags(EXPERIMENT | views | split_tags(plan), experiment_note(self.study, plan))
 
     @cached_property

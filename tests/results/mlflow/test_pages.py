@@ -51,7 +51,8 @@ class Pages:
         return self.seen(*texts)
 
     def seen(self, *texts: str) -> str:
-        page = self.tab.wait_for(*texts)
+        self.tab.wait_for(*texts)
+        page = self.tab.settled()
         self.tab.screenshot(SHOTS / f"{re.sub('[^a-z0-9]+', '-', texts[0].lower())}.png")
         return page
 
@@ -158,7 +159,7 @@ def test_finished_and_stopped_trials_compare_on_the_same_axes(pages: Pages):
 
 def test_parallel_coordinates_have_every_trial_of_the_study(pages: Pages):
     place = f"/experiments/{pages.experiment}/runs?viewStateShareKey=trials&compareRunsMode=CHART"
-    pages.open(place, "Parallel Coordinates", "Showing all runs", "best_val_dice", "learning_rate vs. dice")
+    pages.open(place, "Parallel coordinates (2)", "Showing all runs", "best_val_dice", "dice_on_seen_folds")
 
 
 def test_the_registered_model_belongs_to_the_run_of_the_refit_and_both_say_so(pages: Pages):

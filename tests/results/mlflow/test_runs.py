@@ -310,10 +310,19 @@ def test_a_fit_without_maps_has_no_images(open_runs: Open, find_runs: Callable[[
 
 
 def test_the_view_of_followed_cases_has_their_images_and_curves():
-    tags = view_tags(["learning_rate"], [], ["followed a", "followed b"])
+    tags = view_tags(["learning_rate"], [], ["followed a", "followed b"], num_folds=5)
     state = json.loads(json.loads(tags["mlflow.sharedViewState.followed"])["state"])
     first, second = state["compareRunCharts"]
     assert (first["type"], first["imageKeys"]) == ("IMAGE", ["followed a", "followed b"])
     assert (
         second["metricKey"] == "val_dice" and state["searchFilter"] == "tags.`mlflow.loggedImages` = 'True'"
     )
+
+
+@pytest.mark.parametrize(("num_folds", "limited"), [(5, "dice_cross_fitted"), (1, "dice")])
+def test_the_table_of_trials_shows_the_limits_of_the_score_that_they_are_of(num_folds: int, limited: str):
+    tags = view_tags(["learning_rate"], [], [], num_folds)
+    columns = json.loads(json.loads(tags["mlflow.sharedViewState.trials"])["state"])["selectedColumns"]
+    shown = [name for name in columns if "_low" in name or "_high" in name]
+    assert shown == [f"metrics.`{limited}_low`", f"metrics.`{limited}_high`"]
+    assert f"metrics.`{limited}`" in columns

@@ -146,9 +146,9 @@ def latency(fps: float | None, machine: str) -> str:
         return "How long an image takes was not measured."
     pace = "keeps up with" if fps >= VIDEO else "is slower than"
     return (
-        f"{TIMED_ON} {machine}, an image takes {1000 / fps:.1f} ms, {fps:.3g} images a second: the network alone {pace}\n"
-        f"a colonoscopy video of {VIDEO} images a second there. Reading an image, resizing it and drawing its mask come\n"
-        "on top, and other machines differ: `orchestrator evaluate` measures it where it runs."
+        f"{TIMED_ON} {machine}, an image takes {1000 / fps:.1f} ms, {fps:.3g} images a second: the network alone "
+        f"{pace}\na colonoscopy video of {VIDEO} images a second there. Reading an image, resizing it and drawing its "
+        "mask come\non top, and other machines differ: `orchestrator evaluate` measures it where it runs."
     )
 
 

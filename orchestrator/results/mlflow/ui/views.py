@@ -22,14 +22,15 @@ FIRST = "trials"  # the id of the view that is opened first
 AT = 1_700_000_000_000  # milliseconds: the same views are the same text
 
 
-def view_tags(searched: Sequence[str], metrics: Sequence[str], followed: Sequence[str]) -> dict[str, str]:
+def view_tags(
+    searched: Sequence[str], metrics: Sequence[str], followed: Sequence[str], num_folds: int
+) -> dict[str, str]:
     """Tags with the views of a study that searches these parameters.
 
     `metrics`: further ones of its objective; `followed`: the names of images that runs have by epoch.
     """
-    # Of one fold alone the limits are those of dice; MLflow shows the columns that there are.
-    limits = [f"{name}_{end}" for name in ("dice", CROSS_FITTED) for end in ("low", "high")]
-    scores = ["dice", CROSS_FITTED, *limits, *metrics]
+    known = ["dice"] if num_folds == 1 else ["dice", CROSS_FITTED]  # the limits are those of the last one
+    scores = [*known, *(f"{known[-1]}_{end}" for end in ("low", "high")), *metrics]
     seen = ["folds_seen", "dice_on_seen_folds", "paired_difference"]
     searched = [RENAMED.get(name, name) for name in searched]
     params = _columns("params", searched)
@@ -134,7 +135,10 @@ def _by_tag(tag: str) -> dict[str, Any]:
 def _charts(wide: Sequence[Mapping[str, Any]], charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Charts of a view, the wide ones in a section above that has one column; without any, MLflow draws its own."""
     sections, own = [], []
-    for uuid, name, columns, listed in (("wide", "Trials", 1, wide), ("study", "Study", 3, charts)):
+    for uuid, name, columns, listed in (
+        ("wide", "Parallel coordinates", 1, wide),
+        ("study", "Study", 3, charts),
+    ):
         if listed:
             sections.append(
                 {"uuid": uuid, "name": name, "display": True, "isReordered": False, "columns": columns}
@@ -144,7 +148,7 @@ def _charts(wide: Sequence[Mapping[str, Any]], charts: Sequence[Mapping[str, Any
             own.append({"uuid": f"{uuid}-{place}", **fixed, **chart})
     if not own:
         return {}
-    return {"compareRunCharts": own, "compareRunSections": sections, "isAccordionReordered": False}
+    return {"compareRunCharts": own, "compareRunSections": sections, "isAccordionReordered": True}
 
 
 def _parallel(searched: Sequence[str]) -> list[dict[str, Any]]:
