@@ -62,6 +62,10 @@ CLIENT_REFUSED = (
     "something listens there, but no Ray client server that accepts this token answers; set RAY_AUTH_MODE=token and "
     "the cluster's token, or give the address of its dashboard, http://HOST:8265"
 )
+CLIENT_NOT_STARTED = (
+    "the head node started no server for this client in time, as it is busy or short of memory: try again, or give the "
+    "address of its dashboard, http://HOST:8265"
+)
 
 
 @contextmanager
@@ -149,7 +153,9 @@ def _dashboard_of(address: str) -> str:
             try:
                 result: str = ray_client_address_to_api_server_url(address)
             except ConnectionError as error:  # of a port that answers: a refused token looks the same
-                raise ConnectionError(f"{CLIENT_REFUSED} ({_why(error)})") from error
+                is_late = "Starting Ray client server failed" in str(error)  # Ray gives it 30 seconds
+                what = CLIENT_NOT_STARTED if is_late else CLIENT_REFUSED
+                raise ConnectionError(f"{what} ({_why(error)})") from error
         return result
 
 

@@ -388,6 +388,26 @@ def test_an_address_where_nobody_takes_jobs_is_refused(run, address):
     assert code == 2 and f"error: --address: no Ray cluster accepts jobs at {address}: " in err
 
 
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (
+            "Starting Ray client server failed. See ray_client_server_23000.err",
+            "try again, or give the address",
+        ),
+        ("ray client connection timeout", "set RAY_AUTH_MODE=token"),
+    ],
+)
+def test_a_server_of_rays_client_that_came_too_late_is_no_matter_of_tokens(run, monkeypatch, failure, said):
+    def refuse(address: str) -> str:
+        raise ConnectionError(failure)
+
+    monkeypatch.setattr("orchestrator.launch.job_server.ray_client_address_to_api_server_url", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as open_port:
+        code, _, err = run("--list", address=f"ray://127.0.0.1:{open_port.getsockname()[1]}")
+    assert code == 2 and said in err and failure in err
+
+
 def test_auto_without_a_ray_says_what_to_name(run):
     code, _, err = run("--list", address="auto")
     assert code == 2 and "no Ray was started here; set a cluster, such as --address http://HOST:8265" in err
