@@ -46,6 +46,13 @@ def test_what_is_stated_with_an_import_is_kept_and_the_rest_is_not_stated(home: 
     assert told(home, "describe", "colon") == card == told(home, "show", "colon")["card"]
 
 
+def test_an_import_names_what_cards_and_papers_ask_for_and_how_to_state_it(home: Path):
+    words = ["data", "add", "other", str(home.parent / "frames"), "--allow-empty", "--home", str(home)]
+    said = " ".join(CliRunner().invoke(app, [*words, "--licence", "CC-BY-4.0"]).stdout.split())
+    assert "not stated yet: source, annotators, dates, inclusion, centers, devices, citation;" in said
+    assert "`orchestrator data describe other --source TEXT` states them" in said
+
+
 def test_later_statements_are_added_and_taken_back_and_the_dataset_stays_what_it_is(home: Path):
     before = load_dataset(home, "colon")
     told(home, "describe", "colon", "--source", "a paper", "--licence", "research only")

@@ -159,6 +159,7 @@ def data_add(
 
 def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:
     from orchestrator.data.importing.copies import count_copies
+    from orchestrator.data.statement import NOT_STATED, all_fields
 
     copies = count_copies(dataset, home)
     if as_json:
@@ -172,6 +173,13 @@ def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:
         out.print(f"{here}: one cannot test what was trained on the other", markup=False, highlight=False)
     _print_skipped(dataset)
     out.print(_describe(dataset))
+    if missing := [key for key, value in all_fields(dataset.folder).items() if value == NOT_STATED]:
+        out.print(
+            f"model cards and papers ask for these, not stated yet: {', '.join(missing)}; `orchestrator data describe "
+            f"{dataset.name} --{missing[0]} TEXT` states them",
+            markup=False,
+            highlight=False,
+        )
 
 
 @app.command("list")

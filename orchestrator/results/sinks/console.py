@@ -129,7 +129,9 @@ class ConsoleSink(ResultSink):
         value = self.objective(score)
         best = ", best so far" if self.best == (value, -trial.number) else ""
         secondary = secondary_values(trial, score, self.secondary)
-        return f"done  {self.objective.label()} {percent(value)}{best}" + _listed_values(secondary)
+        # Lines of folds have the threshold that is best for the fold alone, so that this is not their mean.
+        at = " at one threshold for all folds" if trial.configuration.masks.is_open else ""
+        return f"done  {self.objective.label()} {percent(value)}{at}{best}" + _listed_values(secondary)
 
     def _count(self, trial: StudyTrial) -> None:
         score = trial.score() if trial.state != "failed" else None

@@ -32,7 +32,8 @@ def test_a_fold_a_trial_and_a_pause_are_a_line_each(tmp_path: Path):
     assert fold.startswith("trial 1 fold 0  dice") and "best epoch 3/3" in fold
     assert pause == "trial 1 waits: others lead"
     assert (
-        "trial 1 done  dice 100.00, best so far  (learning_rate 0.001)" in best and "best so far" not in last
+        "trial 1 done  dice 100.00 at one threshold for all folds, best so far" in best
+        and "best so far" not in last
     )
 
 
