@@ -159,7 +159,8 @@ def test_finished_and_stopped_trials_compare_on_the_same_axes(pages: Pages):
 
 def test_parallel_coordinates_have_every_trial_of_the_study(pages: Pages):
     place = f"/experiments/{pages.experiment}/runs?viewStateShareKey=trials&compareRunsMode=CHART"
-    pages.open(place, "Parallel coordinates (2)", "Showing all runs", "best_val_dice", "dice_on_seen_folds")
+    page = pages.open(place, "Parallel coordinates", "Showing all runs", "best_val_dice", "learning_rate")
+    assert page.count("Showing all runs") == 2, "against the Dice of all trials, and of those with all folds"
 
 
 def test_the_registered_model_belongs_to_the_run_of_the_refit_and_both_say_so(pages: Pages):
