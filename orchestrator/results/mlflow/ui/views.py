@@ -148,7 +148,12 @@ def _charts(wide: Sequence[Mapping[str, Any]], charts: Sequence[Mapping[str, Any
             own.append({"uuid": f"{uuid}-{place}", **fixed, **chart})
     if not own:
         return {}
-    return {"compareRunCharts": own, "compareRunSections": sections, "isAccordionReordered": True}
+    # Else MLflow orders several sections by name, and hides the first; so it adds one of all metrics below.
+    return {
+        "compareRunCharts": own,
+        "compareRunSections": sections,
+        "isAccordionReordered": len(sections) > 1,
+    }
 
 
 def _parallel(searched: Sequence[str]) -> list[dict[str, Any]]:
