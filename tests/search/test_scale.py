@@ -77,6 +77,7 @@ def test_the_model_of_many_configurations_agrees_with_the_exact_one(monkeypatch)
     asked = np.random.default_rng(1).random((500, 3))
     (mean, sd), (near, near_sd) = exact.predict(asked), found.predict(asked)
     assert np.abs(near - mean).max() < 0.003 and np.median(near_sd / sd) == pytest.approx(1, abs=0.2)
+    assert np.abs(exact.mean(asked) - mean).max() < 1e-12 and np.abs(found.mean(asked) - near).max() < 1e-9
     together = [model.covariance(asked[:40], asked[40:80]) for model in (exact, found)]
     assert np.abs(together[1] - together[0]).max() < 0.2 * float((sd**2).max())
 

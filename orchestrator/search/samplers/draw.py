@@ -217,6 +217,8 @@ def _failed_as_the_worst(
     Left out: a trial that was killed while it was sampled, and every failed one until values of several objectives are
     known.
     """
+    if not any(one.trial.state == TrialState.FAIL for one in past):
+        return list(past)
     known = [(one.value, *one.secondary) for one in past if one.value is not None]
     if not known and len(directions) == 1:
         known = [(0.0,)]

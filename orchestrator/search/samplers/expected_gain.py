@@ -28,7 +28,7 @@ Gain = Callable[[Array], Array]  # of points (N, D), the logarithm of what each 
 
 def by_knowledge(model: Posterior) -> Gain:
     """How much a fit on one fold is expected to raise the best expected value, in Dice."""
-    means, _ = model.predict(model.points)
+    means = model.mean(model.points)
     leading = np.argsort(-means, kind="stable")[:LEADERS]
     leaders, values = model.points[leading], means[leading]
     of_fit = model.unit**2 * model.noise
@@ -49,7 +49,7 @@ def by_knowledge(model: Posterior) -> Gain:
 
 def by_improvement(model: Posterior) -> Gain:
     """Expected improvement over the best expected value, in Dice."""
-    best = float(model.predict(model.points)[0].max())
+    best = float(model.mean(model.points).max())
     return lambda points: _log_improvement(*model.predict(points), best)
 
 
@@ -68,7 +68,7 @@ def suggest(
     log_cost: of points (N, D), the logarithm (N,) of what their gain is divided by; None: it is the same for all.
     """
     dimensions = model.points.shape[1]
-    leader = model.points[int(model.predict(model.points)[0].argmax())]
+    leader = model.points[int(model.mean(model.points).argmax())]
     near = leader + rng.normal(0, 0.1, (num_draws, dimensions))
     near = np.where(rng.random(near.shape) < _REDRAWN, box.lengths * rng.random(near.shape), near)
     points = box.snap(np.concatenate([box.lengths * rng.random((num_draws, dimensions)), near]))

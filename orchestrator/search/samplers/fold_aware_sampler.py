@@ -90,7 +90,7 @@ class PosteriorMeans:
 
     def all(self) -> list[float]:
         """The value of every finished trial, in order; none while there are few."""
-        return [] if self.model is None else self.model.predict(self.seen[0])[0].tolist()
+        return [] if self.model is None else self.model.mean(self.seen[0]).tolist()
 
     def of(self, trial: FrozenTrial, before: int | None) -> float:
         """The value of a trial with results that the model lacks; before: its place among the finished ones."""
@@ -200,7 +200,7 @@ def _log_cost(
     points, folds = _seen(box, timed)[0], np.ones(len(timed))
     logs = np.log([one.user_attrs[SECONDS] for one in timed])
     model = fitted(points, logs, folds)
-    return lambda asked: time_left * model.predict(asked)[0]
+    return lambda asked: time_left * model.mean(asked)
 
 
 def _seen(

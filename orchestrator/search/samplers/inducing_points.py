@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ class SparseGaussianProcess:
         """With points (F, D) that count as seen on one fold with the value that is expected of them."""
         prior, left = _project(self, self.inducing, self.prior_factor, more)
         weighted = prior / (left + self.noise + JITTER)
-        expected = (self.predict(more)[0] - self.center) / self.unit
+        expected = (self.mean(more) - self.center) / self.unit
         inner = self.factor @ self.factor.T + weighted @ prior.T
         right = self.factor @ self.weights + weighted @ expected
         factor = linalg.cholesky(inner, lower=True)
@@ -106,6 +106,22 @@ class SparseGaussianProcess:
             factor=factor,
             weights=linalg.solve_triangular(factor, right, lower=True),
         )
+
+    @cached_property
+    def _weights_of_inducing(self) -> Array:
+        """What the covariance with the inducing points is multiplied by to get the mean, (M,)."""
+        inner = linalg.solve_triangular(self.factor, self.weights, lower=True, trans=1)
+        result: Array = linalg.solve_triangular(self.prior_factor, inner, lower=True, trans=1)
+        return result
+
+    def mean(self, points: Array) -> Array:
+        """Mean (M,) of the truth at points (M, D), in units of Dice: that of `predict`, in a fraction of its time."""
+        parts = [
+            _covariance(self, points[rows], self.inducing) @ self._weights_of_inducing
+            for rows in _pieces(len(points))
+        ]
+        result: Array = self.center + self.unit * np.concatenate(parts)
+        return result
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and SD (M,) of the truth at points (M, D), in units of Dice."""
@@ -159,7 +175,7 @@ def _exact(seen: Seen) -> GaussianProcess:
 
 def _best_by(rough: GaussianProcess, points: Array) -> NDArray[np.intp]:
     """Places (LEADERS,) of the points (N, D) of highest expected value, the best first."""
-    means = np.concatenate([rough.predict(points[rows])[0] for rows in _pieces(len(points))])
+    means = np.concatenate([rough.mean(points[rows]) for rows in _pieces(len(points))])
     return np.argsort(-means, kind="stable")[:LEADERS]
 
 
