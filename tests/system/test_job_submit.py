@@ -235,6 +235,7 @@ def test_every_address_of_a_cluster_leads_to_its_jobs(cluster: Cluster):
             f"ray://127.0.0.1:{cluster.client}",
         )
     ]
+    assert all(printed for printed, _ in found), [errors for _, errors in found]
     ids = [[row["id"] for row in json.loads(printed)] for printed, _ in found]
     assert ids[0] and ids == [ids[0]] * 4
 
