@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from orchestrator.cli import app
+from orchestrator.cli.console.help import FORMER
 from orchestrator.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +112,7 @@ def test_commands_in_a_script_or_header_are_taken(script: Path):
 @pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=relative)
 def test_commands_and_options_that_are_mentioned_exist(path: Path):
     every_option = {option for command in leaves(COMMAND) for option in options(command)} | {"--help"}
-    every_option |= options(COMMAND)
+    every_option |= options(COMMAND) | FORMER.keys()
     for code in inline(path):
         if code.startswith("orchestrator "):
             command, rest = named(code.partition(" -- ")[0].split()[1:])

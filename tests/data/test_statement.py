@@ -50,7 +50,17 @@ def test_an_import_names_what_cards_and_papers_ask_for_and_how_to_state_it(home:
     words = ["data", "add", "other", str(home.parent / "frames"), "--allow-empty", "--home", str(home)]
     said = " ".join(CliRunner().invoke(app, [*words, "--licence", "CC-BY-4.0"]).stdout.split())
     assert "not stated yet: source, annotators, dates, inclusion, centers, devices, citation;" in said
-    assert "`orchestrator data describe other --source TEXT` states them" in said
+    assert "`orchestrator data describe other --ask` asks for each" in said
+
+
+def test_each_statement_is_asked_for_and_enter_leaves_it_as_it_is(home: Path):
+    words = ["data", "describe", "colon", "--ask", "--devices", "Olympus", "--home", str(home), "--json"]
+    done = CliRunner().invoke(app, words, input="\n a paper \ntwo physicians\n")  # and no more
+    stated = {"licence": "CC-BY-4.0", "source": "a paper", "annotators": "two physicians"}
+    known = {**stated, "centers": "Oslo, Norway", "devices": "Olympus"}
+    assert json.loads(done.stdout) == dict.fromkeys(FIELDS, NOT_STATED) | known
+    assert "Licence or terms of use, such as CC-BY-4.0. Now: CC-BY-4.0" in done.stderr
+    assert "Endoscopes" not in done.stderr  # that is given
 
 
 def test_later_statements_are_added_and_taken_back_and_the_dataset_stays_what_it_is(home: Path):

@@ -175,8 +175,8 @@ def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:
     out.print(_describe(dataset))
     if missing := [key for key, value in all_fields(dataset.folder).items() if value == NOT_STATED]:
         out.print(
-            f"model cards and papers ask for these, not stated yet: {', '.join(missing)}; `orchestrator data describe "
-            f"{dataset.name} --{missing[0]} TEXT` states them",
+            f"model cards and papers need what is not stated yet: {', '.join(missing)}; `orchestrator data describe "
+            f"{dataset.name} --ask` asks for each",
             markup=False,
             highlight=False,
         )

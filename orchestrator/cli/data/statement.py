@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.data.stated_fields import FIELDS
-from orchestrator.terminal.printing import out, print_json
+from orchestrator.terminal.printing import err, out, plain, print_json
 
 Licence = Annotated[str | None, typer.Option(help=FIELDS["licence"])]
 Source = Annotated[str | None, typer.Option("--source", help=FIELDS["source"])]
@@ -35,6 +36,9 @@ def data_describe(
     centers: Centers = None,
     devices: Devices = None,
     citation: Citation = None,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Ask for each in turn; Enter leaves it as it is.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
@@ -45,9 +49,19 @@ def data_describe(
     from orchestrator.api import datasets as api
 
     values = given(licence, origin, annotators, dates, inclusion, centers, devices, citation)
+    if ask:
+        fields = api.describe_dataset(name, home=home)
+        values = {key: value or _answer(key, fields[key]) for key, value in values.items()}
     fields = api.describe_dataset(name, home=home, **values)
     if as_json:
         print_json(fields)
         return
     for key, value in fields.items():
         out.print(f"{key:>16}  {value}", markup=False, highlight=False)
+
+
+def _answer(key: str, known: str) -> str | None:
+    """What is typed for a statement; None where nothing is, or the input has ended."""
+    err.print(f"{FIELDS[key]} Now: {plain(known)}", markup=False, highlight=False)
+    err.print(f"{key}: ", end="", highlight=False)
+    return sys.stdin.readline().strip() or None
