@@ -54,7 +54,10 @@ class PostProcess:
 
     def apply(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """probabilities (H, W) in [0, 1] -> mask (H, W)."""
-        bins = self.filter(quantize(probabilities))
+        return self.cut(self.filter(quantize(probabilities)))
+
+    def cut(self, bins: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """bins (H, W) that are `filter`ed -> mask (H, W)."""
         white = np.count_nonzero(
             bins >= bin_of(self.threshold if self.white_level is None else self.white_level)
         )

@@ -131,7 +131,7 @@ def candidates(
     trials: dict[int, StudyTrial], chosen: int, secondary: SecondaryGoals
 ) -> tuple[list[int], tuple[str, ...]]:
     """The trials that can be averaged with the chosen one, that one first, and why others cannot."""
-    if not _has_weights(trials[chosen]):
+    if not trials[chosen].has_weights:
         raise BadStudy(
             f"trial {chosen}",
             "its fold networks, which an ensemble is made of, were pruned, as it was not among the best by dice",
@@ -139,7 +139,7 @@ def candidates(
     size = trials[chosen].configuration.recipe.image_size
     found, fits, left_out = [chosen], {_fit_ids(trials[chosen])}, []
     for number, trial in trials.items():
-        if not _has_weights(trial) or _fit_ids(trial) in fits:
+        if not trial.has_weights or _fit_ids(trial) in fits:
             continue
         if words := broken(trial, secondary):
             left_out.append(f"Trial {number} has {words}: left out.")
@@ -229,10 +229,6 @@ def _versus(
     together, by_itself = (compared_trial(chosen, of, metric) for of in (score, alone))
     (found,) = all_against(together, [by_itself], groups, share_of_test(snapshot.plan))
     return found
-
-
-def _has_weights(trial: StudyTrial) -> bool:
-    return all(record.weights.exists() for record in trial.records)
 
 
 def _fit_ids(trial: StudyTrial) -> tuple[str, ...]:

@@ -23,9 +23,9 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.results.export.bundle import Bundle, BundleConfig
 from orchestrator.results.views.plots import Tile, overlay_sheet
 from orchestrator.results.views.score_lines import ScoreLine
-from orchestrator.scoring.components import PolypCounts, count_polyps, lesion_scores
-from orchestrator.scoring.distances import distances
-from orchestrator.scoring.metrics import METRICS, REGISTRY, scores_of_masks
+from orchestrator.scoring.components import PolypCounts, count_polyps
+from orchestrator.scoring.mask_scores import score_masks
+from orchestrator.scoring.metrics import METRICS, REGISTRY
 from orchestrator.scoring.statistics import cluster_interval
 
 # Share of the frame that a polyp covers; fixed, so that breakdowns of different datasets can be compared.
@@ -136,11 +136,6 @@ def evaluate(
         yield CaseScores(case, group_of[case.id], score_masks(mask, truth), seconds, polyps)
         if on_progress:
             on_progress(done, len(cases))
-
-
-def score_masks(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Every metric of the registry, of one image; both masks bool (H, W)."""
-    return scores_of_masks(mask, truth) | distances(mask, truth) | lesion_scores(mask, truth)
 
 
 def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, float]]]:

@@ -126,11 +126,7 @@ def score_trial(
     histograms = np.concatenate([record.histograms for record in records])
     case_ids = [case_id for record in records for case_id in record.case_ids]
     masks = configuration.masks.best(histograms, metric)
-    others = (
-        _others_choice(records, configuration, metric)
-        if configuration.masks.is_open
-        else [masks] * len(records)
-    )
+    others = _others_choice(records, configuration, metric)
     honest = others or [masks] * len(records)
     scored = [scores_under(record.histograms, own) for record, own in zip(records, honest, strict=True)]
     unique, place = np.unique(case_ids, return_inverse=True)
@@ -138,17 +134,28 @@ def score_trial(
     alike = scores_under(histograms, masks)
     return TrialScore(
         masks=masks,
-        metrics=_means(alike if _is_even(place) else _by_case(alike, place)),
+        metrics=_means(alike if _is_even(place) else by_case(alike, place)),
         fold_metrics=tuple(_means(scores_under(record.histograms, masks)) for record in records),
         case_ids=tuple(map(str, unique)),
-        values_of_case=_by_case(values, place),
+        values_of_case=by_case(values, place),
         is_cross_fitted=others is not None,
         fold_means_of_case=tuple(map(_means, scored)),
     )
 
 
-def _by_case(values: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:
-    """Each case once, with its mean over the folds that validated it."""
+def masks_of_folds(
+    records: Sequence[ScoredCases], configuration: Configuration, metric: str = "dice"
+) -> list[PostProcess]:
+    """For each record how its maps become masks in `values_of_case`: as the other folds choose, if it has others."""
+    others = _others_choice(records, configuration, metric)
+    if others is not None:
+        return others
+    histograms = np.concatenate([record.histograms for record in records])
+    return [configuration.masks.best(histograms, metric)] * len(records)
+
+
+def by_case(values: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:
+    """Each case once, with its mean over the folds that validated it; `place` (M,): which case each value is of."""
     counts = np.bincount(place)
     return {name: np.bincount(place, weights=column) / counts for name, column in values.items()}
 
@@ -161,7 +168,12 @@ def _is_even(place: np.ndarray) -> bool:
 def _others_choice(
     records: Sequence[ScoredCases], configuration: Configuration, metric: str
 ) -> list[PostProcess] | None:
-    """For each record what the other folds of its repeat choose; None if it has no others."""
+    """For each record what the other folds of its repeat choose; None if it has no others.
+
+    What the configuration leaves no choice of is the same for all.
+    """
+    if not configuration.masks.is_open:
+        return [configuration.masks.best(records[0].histograms, metric)] * len(records)
     chosen: list[PostProcess] = []
     for folds in _repeats(records):
         if len(folds) < 2:

@@ -43,6 +43,11 @@ class StudyTrial:
         return [record.inference_ms for record in self.records]
 
     @property
+    def has_weights(self) -> bool:
+        """Whether the networks of all its finished folds are kept."""
+        return all(record.weights.exists() for record in self.records)
+
+    @property
     def partial(self) -> PartialScore | None:
         """What it has shown on the folds that it has; None where it has all."""
         if len(self.records) == self.num_folds:

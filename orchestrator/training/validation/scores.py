@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from orchestrator import models
@@ -37,23 +38,34 @@ def score_cases(
     spec: FitSpec,
     at_a_time: int = SCORED_AT_A_TIME,
 ) -> np.ndarray:
-    """Return histograms (N, 2, 256) of the probabilities at each mask's original size, on every worker.
+    """Return histograms (N, 2, 256) of the probabilities at each mask's original size, on every worker."""
+    predicted = predicted_bins(network, cases, case_ids, device, spec, at_a_time)
+    return _in_order([histogram_of_bins(bins, truth) for bins, truth in predicted], len(case_ids))
 
-    Views are averaged, then the fit's filters are applied, then pixels are counted. Always in float32: this is what the
-    exported network computes.
+
+def predicted_bins(
+    network: nn.Module,
+    cases: CachedCases,
+    case_ids: Sequence[str],
+    device: torch.device,
+    spec: FitSpec,
+    at_a_time: int = SCORED_AT_A_TIME,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Probabilities as bins (H, W), and the true mask (H, W), at its original size; of this worker's share of cases.
+
+    Views are averaged, then the fit's filters are applied. Always in float32: this is what the exported network
+    computes.
     """
     network = averaged([network.eval()], spec.recipe.tta)
     batches = ValidationBatches(cases, case_ids, at_a_time, device)
-    scored = []
-    with torch.inference_mode():
-        remaining = iter(batches.case_ids)
-        for image, _ in batches:
-            for probability in network(image)[0].sigmoid()[:, 0].float().cpu().numpy():
-                truth = cases.original_mask(next(remaining))
-                bins = to_bins(resize_probability(probability, *truth.shape))
-                filtered = filter_bins(bins, spec.fill_holes, spec.min_component_area)
-                scored.append(histogram_of_bins(filtered, truth))
-    return _in_order(scored, len(case_ids))
+    remaining = iter(batches.case_ids)
+    for image, _ in batches:
+        with torch.inference_mode():
+            probabilities = network(image)[0].sigmoid()[:, 0].float().cpu().numpy()
+        for probability in probabilities:
+            truth = cases.original_mask(next(remaining))
+            bins = to_bins(resize_probability(probability, *truth.shape))
+            yield filter_bins(bins, spec.fill_holes, spec.min_component_area), truth
 
 
 class Validation(NamedTuple):

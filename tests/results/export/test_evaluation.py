@@ -38,7 +38,6 @@ from orchestrator.results.export.evaluation import (
     images_per_second,
     means,
     mixed,
-    score_masks,
     size_of,
     why_left_out,
     worst_first,
@@ -48,6 +47,7 @@ from orchestrator.results.export.evaluation import (
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.evaluation_run import origin_of
 from orchestrator.scoring.components import count_polyps
+from orchestrator.scoring.mask_scores import score_masks
 from orchestrator.scoring.metrics import REGISTRY
 from orchestrator.scoring.statistics import cluster_interval
 
