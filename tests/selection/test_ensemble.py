@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from finished import tell_mlflow
-from formula import SPACE, carry_out, finish, formula_study, histograms
+from formula import carry_out, finish, formula_study, histograms
 from safetensors.torch import load_file
+from trained import CPU, work_of
 
 from orchestrator import models
 from orchestrator.cli import main
@@ -26,42 +27,20 @@ from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
-from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.records.fit_records import ScoreRecord, scored_as
-from orchestrator.search.records.trial_score import TrialScore, fold_specs
+from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.score_job import ScoreJob
-from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.trials import ranked
 from orchestrator.selection import ensemble
 from orchestrator.selection.ensemble import Ensemble, candidates, grow, select_ensemble, worth_by
 from orchestrator.study.run import begin
 from orchestrator.study.spec import Study
 
-CPU = torch.device("cpu")
-SETTINGS = ((3e-3, 4), (1e-2, 4), (1e-2, 6))  # learning rate, channels
 
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Three trials with two folds each, trained for real, and scored on nothing but their folds."""
-    text = SPACE.text.replace("[fixed]", "base_channels = { int = [4, 6], step = 2 }\n[fixed]")
-    space = parse_space(text.replace("[baseline]", "[baseline]\nbase_channels = 4"))
-    study = formula_study(tmp_path_factory.mktemp("home"), num_trials=len(SETTINGS))
-    study = replace(study, space=space, plan=five_fold(study.datasets, seed=0, num_folds=2))
-    study.store.begin(study.space, study.plan, study.spec)
-    optuna, work = study.store.optuna_study(), work_of(study)
-    for rate, channels in SETTINGS:
-        optuna.enqueue_trial({"learning_rate": rate, "base_channels": channels})
-        trial = optuna.ask()
-        for spec in fold_specs(study.space.configuration(study.space.sample(trial)), study.plan):
-            work(spec, CPU, 0, lambda row: True)
-        optuna.tell(trial, study.store.trials()[trial.number].score().metrics["dice"])
-    return study
-
-
-def work_of(study: Study) -> FitJobRunner:
-    return FitJobRunner(study.store.home, study.store.home / "cache", study.store.ledger)
+@pytest.fixture
+def study(trained: Study) -> Study:
+    return trained
 
 
 class Scored:
