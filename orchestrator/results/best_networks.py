@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.common.display import Display
+from orchestrator.common.display import Display, Progress, counted
 from orchestrator.common.errors import BadStudy
 from orchestrator.results.views.score_lines import epoch_line
 from orchestrator.search.choices import DeviceName, EnsembleName
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from orchestrator.ray_cluster.machine import Machine
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.fit_records import FitRecord
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.search.store.snapshot import StudySnapshot
     from orchestrator.search.store.study_store import StudyStore
     from orchestrator.search.store.trials import StudyTrial
+    from orchestrator.selection.by_masks import MaskJob
     from orchestrator.selection.ensemble import Ensemble
 
 
@@ -115,16 +119,45 @@ class Trainer:
 
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 
+    def mask_scores(self, jobs: Sequence[MaskJob]) -> Iterator[Mapping[str, NDArray[np.float64]]]:
+        """Scores of the masks of every job in turn, computed in this process on `device`.
+
+        Raises `BadStudy` while another process works on the study, which may delete networks.
+        """
+        from orchestrator.training.process import configure_process, device_here
+
+        device = device_here(self.device)
+        num_images, done = sum(len(job.record.case_ids) for job in jobs), 0
+        with self.study.lock():
+            work = self._work()
+            configure_process()
+            with self.display.bar(f"scoring masks of {counted(len(jobs), 'network')}") as on_progress:
+                for job in jobs:
+                    yield work.mask_scores(
+                        job.record, job.masks, device, _counter(on_progress, done, num_images)
+                    )
+                    done += len(job.record.case_ids)
+
     def _machine_and_work(self) -> tuple[Machine, FitJobRunner]:
         from orchestrator.ray_cluster.machine import Machine
+
+        work = self._work()
+        return Machine(self.address, self.device, self.workers_per_fit), work
+
+    def _work(self) -> FitJobRunner:
+        """What performs jobs on the study's data. Raises `BadData` where its files are not as they were imported."""
         from orchestrator.search.fit_jobs import FitJobRunner
         from orchestrator.study.loading import DataChoice
 
         names = [dataset.name for dataset in (*self.snapshot.datasets, *self.snapshot.unseen)]
         data = DataChoice(self.study.home, names, cache=self.cache)
         data.load_unchanged(self.display)
-        machine = Machine(self.address, self.device, self.workers_per_fit)
-        return machine, FitJobRunner(self.study.home, data.cache_folder, self.study.ledger)
+        return FitJobRunner(self.study.home, data.cache_folder, self.study.ledger)
+
+
+def _counter(on_progress: Progress, before: int, total: int) -> Callable[[int], None]:
+    """Tells how many of all images are done, where those of one network are."""
+    return lambda done: on_progress(before + done, total)
 
 
 def _all_folds(study: StudySnapshot, trial: StudyTrial) -> list[FitRecord]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.trial_score import TrialScore
     from orchestrator.search.store.snapshot import Standing, StudySnapshot
+    from orchestrator.selection.by_masks import MaskRanking, ScoreMasks
     from orchestrator.selection.ranking import Selection
 
 
@@ -28,7 +29,8 @@ class Choice:
     study: StudySnapshot
     standing: Standing  # finished trials, best first
     selection: Selection
-    is_named: bool  # chosen by its number or its network, not by the rule
+    is_named: bool  # chosen by its number, its network or a metric of masks, not by the rule
+    by_masks: MaskRanking | None = None  # where it was chosen by a metric of masks
 
     @property
     def trial(self) -> StudyTrial:
@@ -89,15 +91,11 @@ def choose(
     """
     from orchestrator.selection.ranking import select_trial
 
-    standing = study.ranked(metric)
-    if not standing:
-        raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
+    standing = _finished(study, metric)
     if trial is not None and trial not in {one.number for one, _ in standing}:
         raise BadStudy(study.name, f"trial {trial} has not finished all its folds, or does not exist")
-    if trial is None and not study.feasible():
-        raise BadStudy(
-            study.name, "no finished trial keeps its constraints; --trial N takes one all the same"
-        )
+    if trial is None:
+        _refuse_infeasible(study)
     if rule == "one-se" and trial is not None:
         raise BadStudy(
             "--rule one-se", f"chooses a trial, and --trial {trial} names one: leave one of them out"
@@ -111,6 +109,66 @@ def choose(
     if network is not None:
         return _best_of(study, standing, metric, rule, trial, network)
     return Choice(study, standing, select_trial(study, standing, metric, rule, trial), trial is not None)
+
+
+def choose_by_masks(study: StudySnapshot, metric: str, score_masks: ScoreMasks) -> Choice:
+    """The trial of the highest mean of a metric of masks among those whose networks are kept.
+
+    `score_masks` scores what is not on record. Raises `BadStudy` where there are fewer than two such trials.
+    """
+    from orchestrator.selection.by_masks import rank_by_masks
+    from orchestrator.selection.ranking import select_trial
+
+    standing = _finished(study, "dice")
+    _refuse_infeasible(study)
+    found = rank_by_masks(study, metric, score_masks)
+    selection = select_trial(study, standing, "dice", "best", found.chosen)
+    reason = _instead_of_its_number(selection, *found.sentences())
+    return Choice(study, standing, replace(selection, reason=reason), is_named=True, by_masks=found)
+
+
+def refuse_choice(
+    metric: str,
+    rule: BestRule = "best",
+    trial: int | None = None,
+    network: str | None = None,
+    ensemble: EnsembleName | None = None,
+) -> None:
+    """Raises `BadStudy`, in one sentence, for all that cannot be asked for together with a metric of masks."""
+    from orchestrator.scoring.metrics import METRICS
+
+    if metric in METRICS:
+        return
+    others = {
+        f"--rule {rule}, which goes by scores of histograms": rule != "best",
+        f"--trial {trial}, which names a trial": trial is not None,
+        f"--network {network!r}, which names a network": network is not None,
+        f"--ensemble {ensemble}, which grows by scores of histograms": ensemble in ("greedy", "best"),
+    }
+    if given := [option for option, is_given in others.items() if is_given]:
+        listed = f"{', '.join(given[:-1])}, and {given[-1]}" if len(given) > 1 else given[0]
+        raise BadStudy(
+            f"--metric {metric}", f"chooses among all trials whose networks are kept: leave out {listed}"
+        )
+
+
+def _finished(study: StudySnapshot, metric: str) -> Standing:
+    """The finished trials, best first. Raises `BadStudy` where there is none."""
+    if not (standing := study.ranked(metric)):
+        raise BadStudy(study.name, "has no finished trial yet; run `orchestrator search` on")
+    return standing
+
+
+def _refuse_infeasible(study: StudySnapshot) -> None:
+    if not study.feasible():
+        raise BadStudy(
+            study.name, "no finished trial keeps its constraints; --trial N takes one all the same"
+        )
+
+
+def _instead_of_its_number(selection: Selection, *why: str) -> str:
+    """The reason of a selection whose trial was not asked for by number, but for another reason."""
+    return " ".join((*why, selection.reason.removeprefix(f"Trial {selection.chosen} was asked for. ")))
 
 
 def _best_of(
@@ -145,8 +203,7 @@ def _best_of(
     found = select_trial(study, standing, metric, rule, number)
     among = f"best of {len(own)} finished trials" if len(own) > 1 else "only finished trial"
     best = f"Trial {number} is the {among} of {network}."
-    reason = found.reason.removeprefix(f"Trial {number} was asked for. ")
-    return Choice(study, standing, replace(found, reason=f"{best} {reason}"), is_named=True)
+    return Choice(study, standing, replace(found, reason=_instead_of_its_number(found, best)), is_named=True)
 
 
 @python_errors_of
@@ -211,6 +268,7 @@ class BestTrial:
         from orchestrator.selection.nested import nested_of
 
         study, score, team = self.choice.study, self.networks.score, self.networks.team
+        by_masks = self.choice.by_masks
         nested = nested_of(study.store)
         fit_ids = [record.fit_id for record in self.networks.records]
         return {
@@ -223,6 +281,7 @@ class BestTrial:
             "members": fit_ids,
             "scores": self.scores,
             "selection": self.choice.selection.as_dict(),
+            "by_masks": None if by_masks is None else by_masks.as_dict(),
             "front": list(study.front),
             "ensemble": None if team is None else team.as_dict(),
             "nested": None if nested is None else nested.as_dict(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,10 @@ class StoredStudy:
         """The trial that the study's objective and constraints choose, the one that `trial` names, or the best one of
         a `network` of a study over several.
 
+        By `metric` "nsd", "boundary_f" or "lesion_f1" it is the best of the trials whose fold networks are kept: each
+        network predicts the validation images of its fold in this process, on `device`, unless their scores are on
+        record. `rule`, `trial`, `network` and greedy ensembles do not go together with these.
+
         `rule`, `refit` and `ensemble` are those of `orchestrator best`; what they ask for and is not on record is
         trained and scored now. `training`: `address`, `device`, `workers_per_fit`, `cache`, `display` for that.
         `export`, `formats`, `tracking_uri`: where the result is to be exported next; `replace`:
@@ -143,16 +147,22 @@ class StoredStudy:
         there is no such trial, and everything that is wrong before anything is trained.
         """
         from orchestrator.results.best_networks import Trainer
-        from orchestrator.results.best_trial import choose
+        from orchestrator.results.best_trial import choose, choose_by_masks
         from orchestrator.results.export.formats.names import formats_of
+        from orchestrator.scoring.metrics import METRICS
 
-        refuse_request(metric, export, formats, tracking_uri)
+        how = {"rule": rule, "trial": trial, "network": network}
+        refuse_request(metric, export, formats, tracking_uri, how={**how, "ensemble": ensemble})
         found = self._read(training.get("display"))
-        choice = choose(found, known_metric(metric), rule, trial, network)
+        trainer, name = Trainer(found, **training), known_metric(metric, masks=True)
+        if name in METRICS:
+            choice = choose(found, name, rule, trial, network)
+        else:
+            choice = choose_by_masks(found, name, trainer.mask_scores)
         formats_of(formats, choice.score.masks)
         if export is not None:
             choice.refuse_to_replace(absolute(export), replace, refit=refit, ensemble=ensemble is not None)
-        return choice.best(Trainer(found, **training), ensemble, refit=refit, export=export is not None)
+        return choice.best(trainer, ensemble, refit=refit, export=export is not None)
 
     @python_errors(export="folder")
     def export(
@@ -188,13 +198,21 @@ def refuse_request(
     export: str | Path | None = None,
     formats: str | None = None,
     tracking_uri: str | None = None,
+    how: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raises, in one error, every mistake in what is asked of a study that can be seen without it."""
+    """Raises, in one error, every mistake in what is asked of a study that can be seen without it.
+
+    `how`: what else a trial is chosen by, as `refuse_choice` takes it; None where none is chosen.
+    """
     from orchestrator.common.errors import Mistakes
 
     mistakes = Mistakes()
     with mistakes.noted():
-        known_metric(metric)
+        known = known_metric(metric, masks=how is not None)
+        if how is not None:
+            from orchestrator.results.best_trial import refuse_choice
+
+            refuse_choice(known, **how)
     if export is not None:
         from orchestrator.results.export.write import refuse_to_overwrite
 
@@ -215,12 +233,15 @@ def refuse_request(
     mistakes.raise_all()
 
 
-def known_metric(metric: str) -> str:
-    """A metric of the leaderboard by its name. Raises `BadStudy`, with the names that are known."""
+def known_metric(metric: str, *, masks: bool = False) -> str:
+    """A metric of the leaderboard by its name; `masks`: or one of masks that a trial can be chosen by.
+
+    Raises `BadStudy`, with the names that are known.
+    """
     from orchestrator.common.errors import BadStudy
-    from orchestrator.scoring.metrics import metric_name
+    from orchestrator.scoring.metrics import choosing_metric, metric_name
 
     try:
-        return metric_name(metric, masks=False)
+        return choosing_metric(metric) if masks else metric_name(metric, masks=False)
     except ValueError as unknown:
         raise BadStudy("--metric", str(unknown)) from None

@@ -78,6 +78,8 @@ REGISTRY: Mapping[str, Metric] = {
 ALIASES = {"hd": "hausdorff", "hd95": "hausdorff95", "dsc": "dice", "jaccard": "iou", "surface_dice": "nsd"}
 # Those that a study's histograms of probabilities give at every threshold.
 METRICS: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if metric.from_counts)
+# Those that a trial can be chosen by.
+CHOOSING: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if metric.maximise)
 
 
 def metric_name(given: str, *, masks: bool = True) -> str:
@@ -86,11 +88,27 @@ def metric_name(given: str, *, masks: bool = True) -> str:
     if name not in REGISTRY:
         raise ValueError(f"no metric is named {given!r}; known: {', '.join(REGISTRY if masks else METRICS)}")
     if not masks and name not in METRICS:
+        best = (
+            f"`orchestrator best STUDY --metric {given}` chooses a trial by it, " if name in CHOOSING else ""
+        )
         raise ValueError(
             f"{name} is computed from masks, and a study keeps only histograms of probabilities: known here are "
-            f"{', '.join(METRICS)}; `orchestrator evaluate BUNDLE --data NAME --metric {given}` has it for an exported "
-            "model"
+            f"{', '.join(METRICS)}; {best}`orchestrator evaluate BUNDLE --data NAME --metric {given}` has it for an "
+            "exported model"
         )
+    return name
+
+
+def choosing_metric(given: str) -> str:
+    """The name in the registry of a metric that a trial is chosen by. ValueError: unknown, or a distance."""
+    name = ALIASES.get(given.lower().replace("-", "_"), given)
+    if name in REGISTRY and name not in CHOOSING:
+        raise ValueError(
+            f"no trial is chosen by {name}, a distance: the lower the better, and undefined where a mask is empty; "
+            "nsd, the share of both outlines that lies near the other one, would do"
+        )
+    if name not in CHOOSING:
+        raise ValueError(f"no metric is named {given!r}; known: {', '.join(CHOOSING)}")
     return name
 
 

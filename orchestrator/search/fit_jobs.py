@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ from orchestrator.common.stored_json import Unreadable
 from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.cases import load_datasets
 from orchestrator.scoring.histograms import quantize
+from orchestrator.scoring.mask_scores import score_masks
 from orchestrator.scoring.metrics import scores_at
+from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
 from orchestrator.search.forecast.width import TimeJob
 from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, weights_damage
@@ -38,8 +40,10 @@ from orchestrator.training.batches import as_tensors, to_device
 from orchestrator.training.fit import FitOutcome, Report, images_per_worker, run_fit
 from orchestrator.training.memory import device_name, within_memory
 from orchestrator.training.recipe import FitSpec
-from orchestrator.training.validation.scores import EPOCH_SWEEP, SCORED_AT_A_TIME, score_cases
+from orchestrator.training.validation.scores import EPOCH_SWEEP, SCORED_AT_A_TIME, predicted_bins, score_cases
 from orchestrator.training.validation.test_time_averaging import averaged
+
+Scored = TypeVar("Scored")
 
 NUM_EXAMPLES = 4
 # Of an inference: passes that do not count, passes that do, and for how many seconds once a few are made.
@@ -125,9 +129,32 @@ class FitJobRunner:
             self.ledger.write_scores(ScoreRecord(job.scored_as, job.name, job.case_ids, histograms))
         return True
 
-    def _scored(
-        self, spec: FitSpec, device: torch.device, attempt: Callable[[int], np.ndarray]
-    ) -> np.ndarray:
+    def mask_scores(
+        self,
+        record: FitRecord,
+        masks: PostProcess,
+        device: torch.device,
+        on_case: Callable[[int], None] = lambda done: None,
+    ) -> dict[str, np.ndarray]:
+        """Every metric of the registry (N,) of a finished fit's validation images, in the order of its record.
+
+        Computed in this process, without workers. `on_case` is told how many images are done.
+        """
+        look_in(self.home)
+        spec = record.spec
+        network = load_network(record).to(device)
+        cases = self._cases(spec.datasets, spec.recipe.image_size)
+
+        def attempt(at_a_time: int) -> dict[str, np.ndarray]:
+            rows = []
+            for bins, truth in predicted_bins(network, cases, record.case_ids, device, spec, at_a_time):
+                rows.append(score_masks(masks.cut(bins), truth))
+                on_case(len(rows))
+            return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+        return self._scored(spec, device, attempt)
+
+    def _scored(self, spec: FitSpec, device: torch.device, attempt: Callable[[int], Scored]) -> Scored:
         kind = memory_kind("score", spec, device)
         return within_memory(self.ledger.memory, kind, SCORED_AT_A_TIME, device, attempt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,6 +80,16 @@ CHOICES = {
     "a network that is not there": (("--network", "unett"), "did you mean unet?"),
     "a network and a trial": (("--network", "unet", "--trial", "0"), "takes the best trial of unet"),
     "a network and a rule": (("--network", "unet", "--rule", "one-se"), "chooses among all networks"),
+    "a distance": (
+        ("--metric", "hd95"),
+        "no trial is chosen by hausdorff95, a distance: the lower the better",
+    ),
+    "no metric": (("--metric", "ndx"), "known: dice, iou, precision, recall, f2, accuracy, boundary_f, nsd"),
+    "masks and a rule": (("--metric", "nsd", "--rule", "one-se"), "leave out --rule one-se, which goes by"),
+    "masks and a trial": (("--metric", "nsd", "--trial", "0"), "leave out --trial 0, which names a trial"),
+    "masks and a network": (("--metric", "nsd", "--network", "unet"), "leave out --network 'unet', which"),
+    "masks and greedy": (("--metric", "nsd", "--ensemble", "greedy"), "leave out --ensemble greedy, which"),
+    "masks and the better": (("--metric", "nsd", "--ensemble", "best"), "leave out --ensemble best, which"),
 }
 
 
@@ -96,6 +107,21 @@ def test_options_of_best_that_contradict_each_other_are_refused(
     here: Path, words: Sequence[str], expected: str
 ) -> None:
     assert expected in said(["best", "formula", *words])
+
+
+def test_all_that_does_not_go_with_masks_is_said_at_once_before_anything_is_touched(here: Path) -> None:
+    before = tree(here), tree(Path(os.environ["ORCHESTRATOR_HOME"]))
+    words = ["--metric", "surface-dice", "--rule", "one-se", "--trial", "0", "--formats", "onyx"]
+    text = said(["best", "formula", *words, "--export", "file.txt"])
+    assert "--rule one-se, which goes by scores of histograms, and --trial 0, which names a trial" in text
+    assert "found a file" in text and "did you mean onnx?" in text
+    assert (tree(here), tree(Path(os.environ["ORCHESTRATOR_HOME"]))) == before
+
+
+@pytest.mark.parametrize("words", [("leaderboard", "formula"), COMPARE], ids=["leaderboard", "compare"])
+def test_tables_of_a_study_name_the_command_that_chooses_by_masks(here: Path, words: Sequence[str]) -> None:
+    assert "`orchestrator best STUDY --metric nsd` chooses a trial by it" in said([*words, "--metric", "nsd"])
+    assert "orchestrator best" not in said([*words, "--metric", "hd95"])
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,13 @@ NearDuplicates = Annotated[
     ),
 ]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
+ChoosingMetric = Annotated[
+    str,
+    typer.Option(
+        help="dice, iou, precision, recall, f2 or accuracy; or, of masks, nsd, boundary_f or lesion_f1: the best of "
+        "the trials whose networks are kept, which predict their validation images on --device, once."
+    ),
+]
 MaskMetric = Annotated[
     str,
     typer.Option(

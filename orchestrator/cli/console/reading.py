@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.display import Display
 from orchestrator.terminal.printing import err
@@ -19,8 +20,12 @@ def study_of(
     export: Path | None = None,
     formats: str | None = None,
     tracking_uri: str | None = None,
+    how: Mapping[str, Any] | None = None,
 ) -> StoredStudy:
-    """A study by its name, None: the one worked on last. Raises, in one error, every mistake in what is asked of it."""
+    """A study by its name, None: the one worked on last. Raises, in one error, every mistake in what is asked of it.
+
+    `how`: what else a trial is chosen by; None where none is chosen.
+    """
     from orchestrator.api.studies import load_study
     from orchestrator.common.errors import Mistakes
     from orchestrator.results.stored_study import refuse_request
@@ -29,7 +34,7 @@ def study_of(
     with mistakes.noted():
         found = load_study(study, home=home)
     with mistakes.noted():
-        refuse_request(metric, export, formats, tracking_uri)
+        refuse_request(metric, export, formats, tracking_uri, how)
     mistakes.raise_all()
     return found
 

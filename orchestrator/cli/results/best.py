@@ -13,10 +13,10 @@ from orchestrator.cli.console.options import (
     Address,
     AsJson,
     Cache,
+    ChoosingMetric,
     Device,
     Formats,
     Home,
-    Metric,
     TrackingUri,
     Width,
     Yes,
@@ -39,7 +39,7 @@ def best(
     ] = None,
     formats: Formats = None,
     yes: Yes = False,
-    metric: Metric = "dice",
+    metric: ChoosingMetric = "dice",
     rule: Annotated[
         BestRule,
         typer.Option(help="one-se: the cheapest trial within one standard error of the best."),
@@ -93,13 +93,11 @@ def best(
         "formats": formats,
         "tracking_uri": uri if refit or export is not None else None,
     }
-    winner = study_of(home, study, metric, **output).best(
+    how: dict[str, Any] = {"rule": rule, "trial": trial_number, "network": network, "ensemble": ensemble}
+    winner = study_of(home, study, metric, **output, how=how).best(
         metric,
-        rule=rule,
-        trial=trial_number,
-        network=network,
         refit=refit,
-        ensemble=ensemble,
+        **how,
         **output,
         replace=may_replace(yes=yes),
         address=address,
