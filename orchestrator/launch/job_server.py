@@ -26,6 +26,7 @@ from orchestrator.launch.environment import environment
 for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray.client_builder"):
     # they log every package that they upload, or skip, and what they pass to a head
     logging.getLogger(chatty).setLevel(logging.WARNING)
+logger = logging.getLogger(__name__)
 CONNECT_S, ANSWER_S = 4.0, 60.0  # an upload of hundreds of megabytes takes long
 PROBE_S = 5.0
 
@@ -63,9 +64,11 @@ CLIENT_REFUSED = (
     "the cluster's token, or give the address of its dashboard, http://HOST:8265"
 )
 CLIENT_NOT_STARTED = (
-    "the head node started no server for this client in time, as it is busy or short of memory: try again, or give the "
-    "address of its dashboard, http://HOST:8265"
+    "the head node started no server for this client, though it was asked {attempts} times: give the address of its "
+    "dashboard, http://HOST:8265"
 )
+# Ray's proxy forks one for each client while its other threads run; under load that process often dies at once (2.60).
+ATTEMPTS = 4
 
 
 @contextmanager
@@ -150,13 +153,24 @@ def _dashboard_of(address: str) -> str:
         if not address.startswith("ray://"):
             return ray_address_to_api_server_url(address)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # it says what the error says
-            try:
-                result: str = ray_client_address_to_api_server_url(address)
-            except ConnectionError as error:  # of a port that answers: a refused token looks the same
-                is_late = "Starting Ray client server failed" in str(error)  # Ray gives it 30 seconds
-                what = CLIENT_NOT_STARTED if is_late else CLIENT_REFUSED
+            return _dashboard_by_client(address)
+
+
+def _dashboard_by_client(address: str) -> str:
+    """The same by Ray's client, which asks again where the head failed to start a server for it."""
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            found: str = ray_client_address_to_api_server_url(address)
+            return found
+        except ConnectionError as error:  # of a port that answers: a refused token looks the same
+            if "Starting Ray client server failed" not in str(error):
+                raise ConnectionError(f"{CLIENT_REFUSED} ({_why(error)})") from error
+            if attempt == ATTEMPTS:
+                what = CLIENT_NOT_STARTED.format(attempts=ATTEMPTS)
                 raise ConnectionError(f"{what} ({_why(error)})") from error
-        return result
+            logger.warning("%s started no server for this client (%s); asking again", address, _why(error))
 
 
 def _answering(url: str, from_head: bool = False) -> str:

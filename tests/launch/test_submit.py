@@ -388,24 +388,24 @@ def test_an_address_where_nobody_takes_jobs_is_refused(run, address):
     assert code == 2 and f"error: --address: no Ray cluster accepts jobs at {address}: " in err
 
 
+NOT_STARTED = "Starting Ray client server failed. See ray_client_server_23000.err"
+
+
 @pytest.mark.parametrize(
-    ("failure", "said"),
-    [
-        (
-            "Starting Ray client server failed. See ray_client_server_23000.err",
-            "try again, or give the address",
-        ),
-        ("ray client connection timeout", "set RAY_AUTH_MODE=token"),
-    ],
+    ("failure", "said", "asked"),
+    [(NOT_STARTED, "asked 4 times", 4), ("ray client connection timeout", "set RAY_AUTH_MODE=token", 1)],
 )
-def test_a_server_of_rays_client_that_came_too_late_is_no_matter_of_tokens(run, monkeypatch, failure, said):
+def test_a_head_that_starts_no_server_for_a_client_is_asked_again(run, monkeypatch, failure, said, asked):
+    addresses = []
+
     def refuse(address: str) -> str:
+        addresses.append(address)
         raise ConnectionError(failure)
 
     monkeypatch.setattr("orchestrator.launch.job_server.ray_client_address_to_api_server_url", refuse)
     with socket.create_server(("127.0.0.1", 0)) as open_port:
         code, _, err = run("--list", address=f"ray://127.0.0.1:{open_port.getsockname()[1]}")
-    assert code == 2 and said in err and failure in err
+    assert code == 2 and said in err and failure in err and len(addresses) == asked
 
 
 def test_auto_without_a_ray_says_what_to_name(run):

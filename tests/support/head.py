@@ -45,7 +45,6 @@ class Cluster:
             "RAY_AUTH_TOKEN": shell.environment.get("RAY_AUTH_TOKEN", secrets.token_hex(32)),
             "RAY_ADDRESS": f"127.0.0.1:{self.gcs}",
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self.dashboard}",
-            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",  # 30 are too few for a loaded machine
         }
 
     @contextmanager
