@@ -337,7 +337,20 @@ FUNCTIONS: dict[str, list[object]] = {
 }
 # What only a command does: it prints, asks, draws into files, opens pages, waits for a job, moves aliases.
 OF_COMMANDS = frozenset(
-    {"all", "attach", "browser", "champion", "csv", "detach", "json", "latex", "list", "markdown", "methods"}
+    {
+        "all",
+        "ask",
+        "attach",
+        "browser",
+        "champion",
+        "csv",
+        "detach",
+        "json",
+        "latex",
+        "list",
+        "markdown",
+        "methods",
+    }
     | {
         "no-browser",
         "no-champion",

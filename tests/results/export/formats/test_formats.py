@@ -203,7 +203,7 @@ def test_what_is_no_list_of_digests_is_refused(spoiled: Path, content: bytes):
 
 def test_an_export_without_its_list_of_digests_is_not_taken_for_one_of_an_earlier_version(spoiled: Path):
     (spoiled / "SHA256SUMS").unlink()
-    with pytest.raises(BadBundle, match="SHA256SUMS: missing; without it nothing tells"):
+    with pytest.raises(BadBundle, match="SHA256SUMS: missing; without it changes of files cannot be found"):
         verify(spoiled)
 
 
