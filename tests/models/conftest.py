@@ -78,6 +78,25 @@ ALONE = {"encoder_decoder", "encoder_decoder-fpn", "encoder_decoder-manet", "enc
 # Small, the same network as another one; or deep: a step takes ten times that of others.
 SLOW = {"hrnet_w48", "nnunet_resenc", "nnunet_resenc-L"}
 
+# Those that take over five seconds to learn four images, each with kin that is quicker.
+SLOW_TO_LEARN = {
+    f"test_four_blobs_are_learned_by_heart[{key}]"
+    for key in (
+        "encoder_decoder-manet",
+        "gmsrf_net-code",
+        "hrnet_w18_small_v2",
+        "resunet-code",
+        "unet_mediaeval",
+        "unet_pp",
+    )
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.name in SLOW_TO_LEARN:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def small_hiera() -> None:
