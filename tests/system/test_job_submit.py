@@ -120,7 +120,7 @@ def test_a_mistake_that_only_the_cluster_can_see_ends_the_client_with_its_messag
     )
     printed, errors = client.communicate(timeout=600)
     assert client.returncode == 2, printed + errors
-    assert "no dataset is named 'drwan'; did you mean drawn? known: drawn" in printed
+    assert "no dataset is named 'drwan'; did you mean drawn? known: drawn" in printed, printed + errors
 
 
 def test_a_client_address_where_nothing_answers_is_a_mistake(cluster: Cluster):
