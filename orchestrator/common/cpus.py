@@ -54,9 +54,9 @@ def _thread_pools() -> ThreadpoolController:
 def one_thread() -> Iterator[None]:
     """Context in which NumPy and SciPy compute on one thread; as decorator, for the duration of a call.
 
-    For small matrices beside training: threads of BLAS that wait for each other spin, on cores that others need, and a
-    decision took 20 to 40 times as long (tests/benchmarks/decision_threads.py). Results are also those of any machine,
-    whatever its number of cores.
+    For small matrices while other processes train: threads of BLAS that wait for each other spin, on cores that others
+    need, and a draw of a sampler took 7 to 10 times as long (tests/benchmarks/decision_threads.py). Results do not
+    depend on the number of cores either.
     """
     with _thread_pools().limit(limits=1):
         yield

@@ -84,7 +84,7 @@ CHOOSING: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if m
 
 def metric_name(given: str, *, masks: bool = True) -> str:
     """The name in the registry. ValueError: unknown, or one of masks where there are none (`masks` False)."""
-    name = ALIASES.get(given.lower().replace("-", "_"), given)
+    name = _without_alias(given)
     if name not in REGISTRY:
         raise ValueError(f"no metric is named {given!r}; known: {', '.join(REGISTRY if masks else METRICS)}")
     if not masks and name not in METRICS:
@@ -101,7 +101,7 @@ def metric_name(given: str, *, masks: bool = True) -> str:
 
 def choosing_metric(given: str) -> str:
     """The name in the registry of a metric that a trial is chosen by. ValueError: unknown, or a distance."""
-    name = ALIASES.get(given.lower().replace("-", "_"), given)
+    name = _without_alias(given)
     if name in REGISTRY and name not in CHOOSING:
         raise ValueError(
             f"no trial is chosen by {name}, a distance: the lower the better, and undefined where a mask is empty; "
@@ -110,6 +110,10 @@ def choosing_metric(given: str) -> str:
     if name not in CHOOSING:
         raise ValueError(f"no metric is named {given!r}; known: {', '.join(CHOOSING)}")
     return name
+
+
+def _without_alias(given: str) -> str:
+    return ALIASES.get(given.lower().replace("-", "_"), given)
 
 
 def score(metric: str, tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Scores:

@@ -3,8 +3,8 @@
     python tests/benchmarks/decision_threads.py
     python tests/benchmarks/decision_threads.py --trials 30 100 400 --rounds 5
 
-The same draw of the same study of five parameters, by turns; seconds are wall time. Beside it a program trains U-Net on
-all cores; "idle" is without it. Both ways must draw the same configuration.
+The same draw of the same study of five parameters, by turns; seconds are wall time. Meanwhile another program
+trains U-Net on all cores; "idle" is without it. Both ways must draw the same configuration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,12 @@ import numpy as np
 import optuna
 from optuna.trial import FixedTrial, create_trial
 from rows import Row, add_rows_option, save_rows, spread
+from scale import SPACE
 
 from orchestrator.common.cpus import usable_cpus
 from orchestrator.search.samplers.draw import draw
 from orchestrator.search.samplers.inducing_points import _exact, _fitted
 from orchestrator.search.samplers.past_trials import PastTrial
-from orchestrator.search.space.space_file import parse_space
-
-SPACE = parse_space("""
-network = "unet"
-[search]
-learning_rate = { log_uniform = [1e-5, 1e-1] }
-weight_decay  = { log_uniform = [1e-6, 1e-2] }
-clip_norm     = { uniform = [0.5, 2.0] }
-averaging_start = { uniform = [0.0, 0.9] }
-loss          = { choice = ["bce_dice", "bce", "dice"] }
-[fixed]
-weight_averaging = "swa"
-[baseline]
-learning_rate = 1e-4
-weight_decay = 1e-4
-clip_norm = 1.0
-averaging_start = 0.75
-loss = "bce_dice"
-""")
 
 
 def study_of(num_trials: int) -> list[PastTrial]:
@@ -70,7 +52,7 @@ def study_of(num_trials: int) -> list[PastTrial]:
 
 @contextmanager
 def training() -> Iterator[None]:
-    """A program beside this one that trains on all cores."""
+    """Another program trains on all cores."""
     script = str(Path(__file__).with_name("shared_cpus.py"))
     load = subprocess.Popen(
         [sys.executable, script, "--one", str(usable_cpus()), "--steps", "1000000"], stdout=subprocess.DEVNULL
@@ -83,11 +65,6 @@ def training() -> Iterator[None]:
         load.wait()
 
 
-@contextmanager
-def idle() -> Iterator[None]:
-    yield
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="A draw of the sampler while the cores train.")
     parser.add_argument("--trials", type=int, nargs="+", default=[30, 100, 300], help="before the draw")
@@ -97,8 +74,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ways = {"on one thread": draw, "with the threads of BLAS": draw.__wrapped__}  # type: ignore[attr-defined]
     rows = []
-    for where, beside in (("beside training", training), ("on idle cores", idle)):
-        with beside():
+    for where, load in (("while the cores train", training), ("on idle cores", nullcontext)):
+        with load():
             for num_trials in options.trials:
                 past = study_of(num_trials)
                 found: dict[str, list[float]] = {way: [] for way in ways}
