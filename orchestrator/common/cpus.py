@@ -55,8 +55,8 @@ def one_thread() -> Iterator[None]:
     """Context in which NumPy and SciPy compute on one thread; as decorator, for the duration of a call.
 
     For small matrices while other processes train: threads of BLAS that wait for each other spin, on cores that others
-    need, and a draw of a sampler took 7 to 10 times as long (tests/benchmarks/decision_threads.py). Results do not
-    depend on the number of cores either.
+    need; a draw took 2.5 to 4 times as long while one process trained on two cores, 7 to 10 times while several did
+    (tests/benchmarks/decision_threads.py). Results do not depend on the number of cores either.
     """
     with _thread_pools().limit(limits=1):
         yield
