@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.search.store.snapshot import StudySnapshot
     from orchestrator.search.store.study_store import StudyStore
     from orchestrator.search.store.trials import StudyTrial
-    from orchestrator.selection.by_masks import MaskJob
     from orchestrator.selection.ensemble import Ensemble
+    from orchestrator.selection.mask_values import MaskJob, MaskValues
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,23 @@ class Trainer:
         from orchestrator.study.champion import score_networks
 
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
+
+    def mask_values(self, trial: StudyTrial) -> MaskValues | None:
+        """Scores of the masks of a trial's validation images.
+
+        None where the network of a fold was deleted, and where the study cannot be held: another process works on it,
+        or its folder cannot be written to.
+        """
+        from orchestrator.selection.mask_values import mask_values
+
+        if not trial.has_weights:
+            return None
+        try:
+            with self.study.lock():
+                pass
+        except (BadStudy, OSError):
+            return None
+        return mask_values(self.snapshot, [trial], self.mask_scores)[0]
 
     def mask_scores(self, jobs: Sequence[MaskJob]) -> Iterator[Mapping[str, NDArray[np.float64]]]:
         """Scores of the masks of every job in turn, computed in this process on `device`.

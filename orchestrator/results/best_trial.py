@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.trial_score import TrialScore
     from orchestrator.search.store.snapshot import Standing, StudySnapshot
-    from orchestrator.selection.by_masks import MaskRanking, ScoreMasks
+    from orchestrator.selection.by_masks import MaskRanking
+    from orchestrator.selection.mask_values import MaskValues, ScoreMasks
     from orchestrator.selection.ranking import Selection
 
 
@@ -66,8 +67,8 @@ class Choice:
     ) -> BestTrial:
         """The chosen trial with its networks, trained and scored now where that is asked for and not on record.
 
-        `export`: whether they are to be exported, for which their weights and their scores outside the folds are
-        needed. Raises `BadStudy` where weights were deleted.
+        `export`: whether they are to be exported, for which their weights, their scores outside the folds, and those of
+        the masks of validation images are needed. Raises `BadStudy` where weights were deleted.
         """
         study, trial, score = self.study, self.trial, self.score
         networks = trainer.networks(self.standing, trial, score, self.selection.metric, ensemble, refit=refit)
@@ -75,7 +76,7 @@ class Choice:
             _refuse_deleted(study, trial, networks.records)
         if networks.is_ensemble or (export and study.champion is not None):
             trainer.score(networks.records)
-        return BestTrial(self, networks)
+        return BestTrial(self, networks, trainer.mask_values(trial) if export else None)
 
 
 def choose(
@@ -213,6 +214,7 @@ class BestTrial:
 
     choice: Choice
     networks: Networks
+    mask_values: MaskValues | None = None  # of the trial's own folds, for an export
 
     @property
     def number(self) -> int:
@@ -312,6 +314,7 @@ class BestTrial:
             choice.selection,
             self.remarks,
             formats,
+            self.mask_values,
         )
 
     def log_refits(self, uri: str) -> None:

@@ -6,7 +6,7 @@ match two (Maier-Hein et al., Metrics Reloaded, 2024). Pixels that touch at a co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MATCH = 0.5
+POLYP_COUNTS = ("polyps", "polyps_found", "areas_marked")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class PolypCounts:
         """The counts of all images together."""
         rows = [(one.there, one.found, one.predicted, one.images) for one in counts]
         return cls(*(sum(column) for column in zip(*rows, strict=True)))
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, NDArray[np.float64]]) -> PolypCounts:
+        """The counts of all images together, from what `as_scores` gives of each; columns (N,)."""
+        there, found, predicted = (round(float(columns[name].sum())) for name in POLYP_COUNTS)
+        return cls(there, found, predicted, images=len(columns[POLYP_COUNTS[0]]))
+
+    def as_scores(self) -> dict[str, float]:
+        """The three counts by the names of `POLYP_COUNTS`."""
+        return dict(zip(POLYP_COUNTS, (self.there, self.found, self.predicted), strict=True))
 
     def as_dict(self) -> dict[str, float | None]:
         """Counts, and what follows from them."""

@@ -25,6 +25,7 @@ from orchestrator.common.network_files import look_in
 from orchestrator.common.stored_json import Unreadable
 from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.cases import load_datasets
+from orchestrator.scoring.components import count_polyps
 from orchestrator.scoring.histograms import quantize
 from orchestrator.scoring.mask_scores import score_masks
 from orchestrator.scoring.metrics import scores_at
@@ -136,7 +137,8 @@ class FitJobRunner:
         device: torch.device,
         on_case: Callable[[int], None] = lambda done: None,
     ) -> dict[str, np.ndarray]:
-        """Every metric of the registry (N,) of a finished fit's validation images, in the order of its record.
+        """Every metric of the registry (N,) of a finished fit's validation images, in the order of its record, and the
+        counts of polyps of each.
 
         Computed in this process, without workers. `on_case` is told how many images are done.
         """
@@ -148,7 +150,8 @@ class FitJobRunner:
         def attempt(at_a_time: int) -> dict[str, np.ndarray]:
             rows = []
             for bins, truth in predicted_bins(network, cases, record.case_ids, device, spec, at_a_time):
-                rows.append(score_masks(masks.cut(bins), truth))
+                mask = masks.cut(bins)
+                rows.append(score_masks(mask, truth) | count_polyps(mask, truth).as_scores())
                 on_case(len(rows))
             return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 

@@ -1,44 +1,22 @@
 """Choice of a trial by a metric of masks, such as nsd, which no histogram of probabilities gives.
 
-The networks of the best trials are kept. Every validation image is predicted by the network of the fold that did not
-see it, its mask is made as the other folds choose (so is every cross-fitted score), and scored at the size of its file.
-Scores are kept among what is derived of a study, fit by fit: a command that was killed goes on where it was.
+The networks of the best trials are kept; these predict the validation images of their folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from orchestrator.common.errors import BadStudy
-from orchestrator.common.stored_json import sha256_of
 from orchestrator.scoring.formatting import finite, percent, points
-from orchestrator.scoring.postprocess import PostProcess
-from orchestrator.search.records.fit_records import FitRecord
-from orchestrator.search.records.trial_score import by_case, masks_of_folds
 from orchestrator.search.significance import ComparedTrial, PairedTest, all_against, share_of_test
-from orchestrator.search.store.derived import key_of
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
+from orchestrator.selection.mask_values import MaskValues, ScoreMasks, mask_values
 from orchestrator.selection.ranking import interval
 
 SHOWN = 5  # trials that a sentence names with their values
-
-
-@dataclass(frozen=True)
-class MaskJob:
-    """A fold network, and how its maps become masks; what is asked for are scores of its validation images."""
-
-    record: FitRecord
-    masks: PostProcess
-
-
-# Metric -> (N,) in the order of `case_ids` of its record, for every job in turn.
-ScoreMasks = Callable[[Sequence[MaskJob]], Iterator[Mapping[str, NDArray[np.float64]]]]
 
 
 @dataclass(frozen=True)
@@ -111,10 +89,9 @@ def rank_by_masks(snapshot: StudySnapshot, metric: str, score_masks: ScoreMasks)
             f"--metric {metric} compares finished trials whose fold networks all are kept, those of the best by "
             f"{ranked_by}: it needs two, and of {len(finished)} {found} them",
         )
-    jobs = {trial.number: {_key(job): job for job in _jobs(trial)} for trial in kept}
-    values = _values(snapshot, {key: job for own in jobs.values() for key, job in own.items()}, score_masks)
-    compared = [_compared(trial, [values[key][metric] for key in jobs[trial.number]]) for trial in kept]
-    case_ids = sorted({case_id for record in kept[0].records for case_id in record.case_ids})
+    values = mask_values(snapshot, kept, score_masks)
+    compared = [_compared(trial, own, metric) for trial, own in zip(kept, values, strict=True)]
+    case_ids = values[0].case_ids
     # Of equals the better by the objective is first, as in `kept`.
     first, *others = sorted(compared, key=lambda one: -float(one.values.mean()))
     tests = all_against(first, others, snapshot.groups_of(case_ids), share_of_test(snapshot.plan))
@@ -125,37 +102,7 @@ def rank_by_masks(snapshot: StudySnapshot, metric: str, score_masks: ScoreMasks)
     return MaskRanking(metric, ranked_by, tuple(scores), deleted, tests[0])
 
 
-def _jobs(trial: StudyTrial) -> list[MaskJob]:
-    masks = masks_of_folds(trial.records, trial.configuration)
-    return [MaskJob(record, own) for record, own in zip(trial.records, masks, strict=True)]
-
-
-def _values(
-    snapshot: StudySnapshot, jobs: Mapping[str, MaskJob], score_masks: ScoreMasks
-) -> dict[str, Mapping[str, NDArray[np.float64]]]:
-    """What every job, by its key, has asked for; from disk where it was computed before."""
-    found: dict[str, Mapping[str, NDArray[np.float64]]] = {}
-    for key in jobs:
-        if (kept := snapshot.derived.find(key)) is not None:
-            found[key] = dict(zip(kept.plain["names"], kept.values, strict=True))
-    missing = {key: job for key, job in jobs.items() if key not in found}
-    if missing:
-        for key, scored in zip(missing, score_masks([*missing.values()]), strict=True):
-            snapshot.derived.keep(key, {"names": list(scored)}, np.stack([*scored.values()]))
-            found[key] = scored
-    return found
-
-
-def _key(job: MaskJob) -> str:
-    """The name of its scores: the network's record, its weights and cases among it, and the masks."""
-    record = job.record
-    content = record.digest or sha256_of(record.weights)  # records of earlier versions have no digest
-    return key_of("scores of masks", record.fit_id, content, list(record.case_ids), job.masks.as_dict())
-
-
-def _compared(trial: StudyTrial, by_fold: Sequence[NDArray[np.float64]]) -> ComparedTrial:
+def _compared(trial: StudyTrial, scored: MaskValues, metric: str) -> ComparedTrial:
     """A trial by the mean of each image over the folds that validated it, and by the mean of each fold."""
-    case_ids = [case_id for record in trial.records for case_id in record.case_ids]
-    place = np.unique(case_ids, return_inverse=True)[1]
-    means = by_case({"": np.concatenate(by_fold)}, place)[""]
-    return ComparedTrial(trial.number, means, tuple(float(fold.mean()) for fold in by_fold))
+    of_folds = tuple(float(fold[metric].mean()) for fold in scored.by_fold)
+    return ComparedTrial(trial.number, scored.by_case(metric), of_folds)

@@ -25,6 +25,7 @@ from orchestrator.results.best_networks import Trainer
 from orchestrator.results.best_trial import choose_by_masks
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.stored_study import StoredStudy
+from orchestrator.scoring.components import POLYP_COUNTS, PolypCounts, count_polyps
 from orchestrator.scoring.distances import distances
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.metrics import REGISTRY
@@ -32,7 +33,8 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.fit_jobs import load_network
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import by_case, masks_of_folds, score_trial
-from orchestrator.selection.by_masks import MaskJob, rank_by_masks
+from orchestrator.selection.by_masks import rank_by_masks
+from orchestrator.selection.mask_values import MaskJob, MaskValues
 from orchestrator.study.spec import Study
 
 RATES = (1e-4, 1e-3, 2e-3, 1e-2)
@@ -83,15 +85,17 @@ def test_every_image_is_scored_with_the_network_that_did_not_see_it_under_the_ma
         assert len(set(masks)) > 1, "the test could not tell whose masks were used"
         jobs = [MaskJob(record, own) for record, own in zip(trial.records, masks, strict=True)]
         scored = [*trainer.mask_scores(jobs)]
-        assert scored[0].keys() == REGISTRY.keys()
+        assert scored[0].keys() == {*REGISTRY, *POLYP_COUNTS}
         ids = [case_id for record in trial.records for case_id in record.case_ids]
         dice = dict(zip(ids, np.concatenate([one["dice"] for one in scored]), strict=True))
         np.testing.assert_allclose([dice[id] for id in score.case_ids], score.values_of_case["dice"])
 
 
-def nsd_by_hand(record: FitRecord, masks: PostProcess, study: Study) -> list[float]:
-    """Of every validation image, from its file and the weights."""
-    network, found = load_network(record), []
+def masks_by_hand(
+    record: FitRecord, masks: PostProcess, study: Study
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Prediction and truth of every validation image, from its file and the weights."""
+    network = load_network(record)
     cases = {case.id: case for case in study.datasets[0].cases}
     for case in (cases[case_id] for case_id in record.case_ids):
         image = resize_image(read_image(case.image), record.spec.recipe.image_size).copy()
@@ -99,8 +103,12 @@ def nsd_by_hand(record: FitRecord, masks: PostProcess, study: Study) -> list[flo
         with torch.inference_mode():
             probability = network(pixels)[0].sigmoid()[0, 0].numpy()
         truth = read_mask(case.mask)
-        found.append(distances(masks.apply(resize_probability(probability, *truth.shape)), truth)["nsd"])
-    return found
+        yield masks.apply(resize_probability(probability, *truth.shape)), truth
+
+
+def nsd_by_hand(record: FitRecord, masks: PostProcess, study: Study) -> list[float]:
+    """Of every validation image."""
+    return [distances(*pair)["nsd"] for pair in masks_by_hand(record, masks, study)]
 
 
 def test_the_trial_of_the_highest_mean_over_all_images_is_chosen_and_its_card_says_by_what(trained: Study):
@@ -134,6 +142,26 @@ def test_the_trial_of_the_highest_mean_over_all_images_is_chosen_and_its_card_sa
         cli.app, ["best", "formula", "--metric", "surface-dice", "--json", "--home", str(trained.store.home)]
     )
     assert json.loads(again.stdout)["by_masks"] == told and "scoring masks" not in again.output
+
+
+def test_the_card_of_an_export_counts_the_polyps_of_all_folds(trained: Study, tmp_path: Path):
+    StoredStudy(trained.store).export(tmp_path / "exported", device="cpu")
+    best = StoredStudy(trained.store).best()
+    masks = masks_of_folds(best.choice.trial.records, best.choice.trial.configuration)
+    counts, nsd = [], []
+    for record, own in zip(best.choice.trial.records, masks, strict=True):
+        for predicted, truth in masks_by_hand(record, own, trained):
+            counts.append(count_polyps(predicted, truth))
+            nsd.append(distances(predicted, truth)["nsd"])
+    card = (tmp_path / "exported" / "model_card.md").read_text()
+    assert PolypCounts.total(counts).sentence() in card
+    assert f"| nsd | {100 * np.mean(nsd):.2f} |" in card and "| hausdorff95 (pixels) |" in card
+
+
+def test_nothing_is_scored_of_a_trial_that_lacks_a_network(study: Study):
+    forget(study, 2)
+    snapshot = study.store.snapshot()
+    assert Trainer(snapshot, device="cpu").mask_values(snapshot.trials[2]) is None
 
 
 def test_scores_on_record_need_no_torch(study: Study):
@@ -237,6 +265,13 @@ def test_masks_of_folds_are_those_of_cross_fitted_scores(trained: Study):
     assert masks_of_folds(alone, trial.configuration) == [score_trial(alone, trial.configuration).masks]
 
 
-def test_an_image_that_several_folds_validate_counts_once():
+def test_an_image_that_several_folds_validate_counts_once_and_its_polyps_once_a_network(study: Study):
     found = by_case({"nsd": np.array([0.2, 0.6, 0.4])}, np.array([0, 1, 0]))
     np.testing.assert_allclose(found["nsd"], [0.3, 0.6])
+    (first, second, *_) = study.store.trials()[0].records
+    num = len(first.case_ids)
+    of_fold = {"nsd": np.linspace(0, 1, num)} | dict.fromkeys(POLYP_COUNTS, np.ones(num))
+    other = of_fold | {"nsd": np.ones(num), "polyps_found": np.zeros(num)}
+    values = MaskValues((first, replace(second, case_ids=first.case_ids)), (of_fold, other))
+    np.testing.assert_allclose(np.sort(values.by_case("nsd")), (1 + np.linspace(0, 1, num)) / 2)
+    assert values.polyps == PolypCounts(there=2 * num, found=num, predicted=2 * num, images=2 * num)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.scoring.formatting import percent
@@ -26,15 +26,11 @@ class ScoreLine:
     num_groups: int | None = None  # that the interval is over
 
 
-def interval_text(interval: tuple[float, float] | None) -> str:
+def interval_text(interval: tuple[float, float] | None, show: Callable[[float], str] = percent) -> str:
     """(0.8, 0.9) -> 80.00 to 90.00."""
     if interval is None:
         return "–"
-    return (
-        f"{percent(interval[0])} to {percent(interval[1])}"
-        if all(map(math.isfinite, interval))
-        else "unknown"
-    )
+    return " to ".join(map(show, interval)) if all(map(math.isfinite, interval)) else "unknown"
 
 
 def score_table(lines: Sequence[ScoreLine]) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from orchestrator.results.export.card.use import how_made
 from orchestrator.results.export.formats import standalone
 from orchestrator.results.export.model_card import model_card, what_it_says
 from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
+from orchestrator.scoring.components import PolypCounts
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.training.recipe import Recipe
@@ -124,7 +126,8 @@ def test_the_card_says(fact: str):
 EVIDENCE = Evidence(
     intervals={"validation images": {"recall": (0.91, (0.87, 0.94))}},
     strata=[ScoreLine("small polyp, below 3 %", 40, {"dice": 0.5}, (0.4, 0.6))],
-    detection=Detection((19, 20), (3, 4)),
+    of_masks={"nsd": (0.8, (0.75, 0.85)), "hausdorff95": (12.3, (-math.inf, math.inf))},
+    detection=Detection((19, 20), (3, 4), PolypCounts(25, 18, 20, images=24), num_repeats=2),
     calibration_error=0.0312,
     metrics={"parameters": 31_040_000.0, "gmacs": 54.5, "fps": 25.0},
     search=("12 trials: 4 complete, 8 stopped.",),
@@ -141,6 +144,10 @@ EVIDENCE = Evidence(
         "| small polyp, below 3 % | 40 | 50.00",
         "sensitivity 95.0 % (19 of 20 images with a polyp",
         "specificity 75.0 % (3 of 4 images without a polyp",
+        "Polyps as objects: 18 of 25 found (sensitivity 72.0 %)",
+        "Each image counts 2 times, once a repeat.",
+        "| nsd | 80.00 | 75.00 to 85.00 |",
+        "| hausdorff95 (pixels) | 12.30 | unknown |",
         "calibration error of pixels: 0.031",
         "31.04 million parameters, 54.50 GMACs",
         "an image takes 40.0 ms, 25 images a second: the network alone keeps up with",
@@ -153,6 +160,13 @@ EVIDENCE = Evidence(
 def test_the_card_shows_the_evidence(fact: str):
     text = model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, MAKING, evidence=EVIDENCE)
     assert fact in text
+
+
+def test_polyps_that_were_not_counted_are_no_number():
+    detection = dataclasses.replace(EVIDENCE.detection, polyps=None)
+    evidence = dataclasses.replace(EVIDENCE, detection=detection)
+    text = model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, MAKING, evidence=evidence)
+    assert "Polyps as objects were not counted" in text and "25 found" not in text
 
 
 def test_a_model_hub_reads_what_stands_on_top_of_the_card():

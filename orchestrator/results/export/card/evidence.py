@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from orchestrator.data.stated_fields import FIELDS
 from orchestrator.data.statement import NOT_STATED
 from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
+from orchestrator.scoring.components import PolypCounts
 from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.metrics import REGISTRY
 
 Interval = tuple[float, float]
 TIMED_ON = "Timed on"
@@ -20,10 +22,14 @@ LOWEST = "The lowest Dice of all validation images, then low ones of which a pic
 
 @dataclass(frozen=True)
 class Detection:
-    """Images that are right as a whole, and all of their kind."""
+    """Images that are right as a whole, and all of their kind; polyps that are found."""
 
     found: tuple[int, int]  # with a polyp, of which the mask touches some
     left_empty: tuple[int, int]  # without a polyp, that got no mask
+    polyps: PolypCounts | None = (
+        None  # as objects, in all predictions of validation images; None: not counted
+    )
+    num_repeats: int = 1  # how many networks have predicted each image
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class Evidence:
     metrics: Mapping[str, float]  # parameters, gmacs, fps, where known
     search: Sequence[str]  # sentences
     space: str  # TOML
+    of_masks: Mapping[str, tuple[float, Interval]] = field(
+        default_factory=dict
+    )  # metrics of validation images that only masks give
     failures: Sequence[Failure] = ()
     timed_on: str = "the machine where it was trained"  # what fps are of
     statements: Mapping[str, Mapping[str, str]] = field(
@@ -66,10 +75,13 @@ and use during colonoscopy; other organs, capsule endoscopy and other modes of l
 def intervals(evidence: Evidence) -> str:
     """Every score with its interval."""
     tables = [_interval_table(name, rows) for name, rows in evidence.intervals.items()]
+    if evidence.of_masks:
+        tables.append(_interval_table("validation images, by outlines and polyps", evidence.of_masks))
     return "\n\n".join(
         [
             "### Intervals of all scores",
-            "95 %, over whole groups where they are known; in percent, masks at the one threshold of the trial.",
+            "95 %, over whole groups where they are known; in percent, distances in pixels. Masks of validation\n"
+            "images are made as the other folds choose, where they choose anything; all others as the trial chooses.",
             *tables,
         ]
     )
@@ -77,7 +89,12 @@ def intervals(evidence: Evidence) -> str:
 
 def _interval_table(name: str, rows: Mapping[str, tuple[float, Interval]]) -> str:
     lines = [f"| {name} | mean | 95 % |", "| --- | ---: | ---: |"]
-    lines += [f"| {one} | {percent(mean)} | {interval_text(pair)} |" for one, (mean, pair) in rows.items()]
+    for metric, (mean, ends) in rows.items():
+        of_registry = REGISTRY[metric]
+        unit = " (pixels)" if of_registry.unit == "pixels" else ""
+        lines.append(
+            f"| {metric}{unit} | {of_registry.text(mean)} | {interval_text(ends, of_registry.text)} |"
+        )
     return "\n".join(lines)
 
 
@@ -99,9 +116,19 @@ Validation images, each by the network that was not trained on it; in percent.
 
 Per image: {_share("sensitivity", *evidence.detection.found, "images with a polyp have a mask that touches it")};
 {_share("specificity", *evidence.detection.left_empty, "images without a polyp have no mask")}.
-Per polyp: `orchestrator evaluate` counts, on any dataset, the polyps that are found as objects, and false positives an
-image; folds keep counts of pixels, which do not say what is one polyp.
+{_per_polyp(evidence.detection)}
 {calibrated}"""
+
+
+def _per_polyp(detection: Detection) -> str:
+    """Sensitivity and false positives of polyps as objects, or what counting them takes."""
+    if detection.polyps is None:
+        return (
+            "Polyps as objects were not counted: that takes the networks of all folds, which are kept of the best "
+            "trials, and a study\nthat no other process works on. `orchestrator evaluate` counts them on any dataset."
+        )
+    again = f" Each image counts {detection.num_repeats} times, once a repeat." * (detection.num_repeats > 1)
+    return detection.polyps.sentence() + again
 
 
 def _share(name: str, count: int, total: int, what: str) -> str:

@@ -12,25 +12,39 @@ from orchestrator.results.report.champion_facts import champion_facts, network_m
 from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.figures.champion import calibration_error
 from orchestrator.results.report.gather import study_facts
-from orchestrator.scoring.metrics import METRICS
+from orchestrator.scoring.metrics import METRICS, REGISTRY
 from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
+from orchestrator.selection.mask_values import MaskValues
 
 NUM_FAILURES = 5  # that are named before those with a picture
 
 
 def evidence(
-    snapshot: StudySnapshot, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
+    snapshot: StudySnapshot,
+    trial: StudyTrial,
+    score: TrialScore,
+    records: Sequence[FitRecord],
+    of_masks: MaskValues | None = None,
 ) -> Evidence:
-    """The evidence on a trial with all its folds; scores outside the folds are those of the networks of `records`."""
+    """The evidence on a trial with all its folds; scores outside the folds are those of the networks of `records`.
+
+    `of_masks`: scores of the masks of its validation images, where they are known.
+    """
     study, champion = study_facts(snapshot, counts_network=False), champion_facts(snapshot, trial.number)
     drawn = dict(champion.pictures)
     return Evidence(
         intervals=_intervals(snapshot, score, records),
+        of_masks={} if of_masks is None else _of_masks(snapshot, of_masks),
         strata=champion.strata,
-        detection=Detection(champion.found, champion.left_empty),
+        detection=Detection(
+            champion.found,
+            champion.left_empty,
+            None if of_masks is None else of_masks.polyps,
+            snapshot.plan.num_repeats,
+        ),
         calibration_error=calibration_error(champion),
         metrics=network_metrics(snapshot, trial.number, counts=True),
         search=tuple(_search(study)),
@@ -61,6 +75,15 @@ def _intervals(
             if metric in values
         }
         for name, (values, case_ids) in sets.items()
+    }
+
+
+def _of_masks(snapshot: StudySnapshot, scored: MaskValues) -> dict[str, tuple[float, Interval]]:
+    """Metrics that only masks give -> mean over the validation images and 95 % interval."""
+    values = {name: scored.by_case(name) for name in REGISTRY if name not in METRICS}
+    return {
+        name: (float(column.mean()), snapshot.interval(column, list(scored.case_ids)))
+        for name, column in values.items()
     }
 
 
