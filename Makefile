@@ -40,7 +40,7 @@ QUICK_TESTS ?= tests/common tests/scoring tests/data/splits tests/search/space t
   tests/search/budget tests/search/records tests/test_layers.py tests/test_names.py tests/test_docs.py
 test-quick: install
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -m "not slow" --numprocesses 2 --dist loadfile $(QUICK_TESTS)
+	$(BIN)/python -m pytest -q -m "not slow" -k "not wheel" --numprocesses 2 --dist loadfile $(QUICK_TESTS)
 
 test-all: install
 	$(BIN)/python -m pytest -m "not browser and not netns and not services and not slurm"

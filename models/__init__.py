@@ -28,6 +28,7 @@ from orchestrator.models.encoders import encoder_parts, mark_encoder
 from orchestrator.models.published_weights import load_published
 from orchestrator.models.registry import (
     build,
+    build_without_values,
     names,
     own_network,
     paper,
@@ -44,6 +45,7 @@ from orchestrator.models.supervision import Supervision, supervision
 __all__ = [
     "Supervision",
     "build",
+    "build_without_values",
     "encoder_parts",
     "load_published",
     "mark_encoder",

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+import torch
 from torch import nn
 
 from orchestrator.common.network_files import NetworkFile, find, given
@@ -122,6 +123,14 @@ def build(name: str, /, **values: Any) -> nn.Module:
     if wrong := [*_of_wrong_type(known, values)]:
         raise ValueError("; ".join(wrong))
     return _entry(name).builder(**values)
+
+
+def build_without_values(name: str, /, **values: Any) -> nn.Module:
+    """The same network on torch's meta device, with shapes and no memory. Raises as `build` does."""
+    if torch.__version__ < "2.10":
+        from torch import _dynamo  # noqa: F401  # 2.8 cannot import it on the meta device, and timm has it imported
+    with torch.device("meta"):
+        return build(name, **values)
 
 
 WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", NoneType: "none"}

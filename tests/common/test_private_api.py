@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,15 @@ def test_a_name_that_a_release_has_moved_is_told_with_that_release(monkeypatch):
     monkeypatch.setattr(private_api, "NAMES", {"gone": "optuna._gone:Thing"})
     with pytest.raises(BadMachine, match=r"optuna [\d.]+ has no optuna._gone:Thing, .*install optuna.*>=5"):
         private("gone")
+
+
+def test_the_first_network_of_a_process_may_be_one_without_values():
+    program = (
+        "from orchestrator import models; models.build_without_values('pranet', pretrained=False); "
+        "import torch; torch.export.export(torch.nn.Conv2d(3, 1, 1), (torch.zeros(1, 3, 8, 8),))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_private_names_are_imported_through_the_table_alone():

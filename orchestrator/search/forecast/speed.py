@@ -162,8 +162,7 @@ def _few(spec: FitSpec, share: int, *, is_held: bool) -> FitSpec:
 
 
 def _without_numbers(configuration: Configuration) -> torch.nn.Module:
-    with torch.device("meta"):
-        return models.build(configuration.network, **_without_weights(configuration))
+    return models.build_without_values(configuration.network, **_without_weights(configuration))
 
 
 def _bytes(parameters: Iterable[torch.nn.Parameter]) -> int:

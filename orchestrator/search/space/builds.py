@@ -98,8 +98,7 @@ def _build_refusal(network: str, values: Mapping[str, Any], asked: Sequence[str]
         if key in models.params(network)
     }
     try:
-        with torch.device("meta"):
-            built = models.build(network, **{**values, **offline})
+        built = models.build_without_values(network, **{**values, **offline})
     except (
         ValueError,
         TypeError,
