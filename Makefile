@@ -92,7 +92,7 @@ test-bounds:
 	for bound in $(BOUNDS); do \
 	  $(PYTHON) tests/support/bounds.py $$bound > build/constraints-$$bound.txt && $(PYTHON) -m venv .venv-bounds/$$bound && \
 	  .venv-bounds/$$bound/bin/python -m pip install --quiet --editable '.[dev]' -c build/constraints-$$bound.txt && \
-	  .venv-bounds/$$bound/bin/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" $(BOUNDS_WARNINGS) $(BOUNDS_TESTS) || exit 1; \
+	  .venv-bounds/$$bound/bin/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" $(BOUNDS_WARNINGS) --numprocesses auto --maxprocesses 4 --dist loadfile $(BOUNDS_TESTS) || exit 1; \
 	done
 
 # The tests that start Ray, under every minor release from 2.55 on, with token authentication on and off.
