@@ -30,7 +30,6 @@ ALWAYS_TOLD = (
 )
 NUM_WORST, NUM_PICTURES = 12, 8
 SIDE, QUALITY = 400, 85  # pixels and JPEG quality of a picture
-TRUTH, PREDICTION = (60, 160, 255), (255, 225, 0)  # RGB
 
 
 def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
@@ -140,7 +139,7 @@ def _pictures(
 
 
 def _picture(case: Case, bins: NDArray[np.uint8], score: TrialScore) -> bytes:
-    """The image with the truth in blue and the prediction in yellow, colours that all eyes distinguish; JPEG."""
+    """The image with the truth in blue and the prediction in yellow, JPEG."""
     tile = example_tile(case, bins, score.masks)
     scale = SIDE / max(tile.image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in tile.image.shape[:2])
@@ -150,7 +149,7 @@ def _picture(case: Case, bins: NDArray[np.uint8], score: TrialScore) -> bytes:
         cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
         for mask in (tile.prediction, tile.truth)
     ]
-    drawn = cv2.cvtColor(outlined(image, *masks, colors=(TRUTH, PREDICTION), width=2), cv2.COLOR_RGB2BGR)
+    drawn = cv2.cvtColor(outlined(image, *masks, width=2), cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not encoded:
         raise RuntimeError(f"OpenCV could not encode an image of shape {drawn.shape}")

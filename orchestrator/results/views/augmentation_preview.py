@@ -98,7 +98,7 @@ def sheet(
 
 
 def tile(case: Case, name: str, size: int, epoch: int, seed: int) -> NDArray[np.uint8]:
-    """RGB uint8 (size, size, 3): what training at that epoch is given, the mask outlined in red."""
+    """RGB uint8 (size, size, 3): what training at that epoch is given, the mask outlined."""
     change = pipeline(name, size)
     image, mask = change(*read_sized(case, change.source_size), case_seed(seed, epoch, case.id))
     return outlined(image, mask.astype(bool))

@@ -23,7 +23,7 @@ SIDE = 192  # pixels of the longer side
 
 
 class FollowedImage(NamedTuple):
-    """A case after an epoch, from 0: RGB uint8 (H, W, 3), the truth outlined in green, the prediction in red.
+    """A case after an epoch, from 0: RGB uint8 (H, W, 3), the truth outlined in blue, the prediction in yellow.
 
     Epoch -1 has the truth alone: MLflow's page begins before the first epoch.
     """

@@ -1,4 +1,4 @@
-"""Outlines on an image: the truth in green, the prediction in red on top of it."""
+"""Outlines on an image: the truth in blue, the prediction in yellow on top of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-GREEN = (0, 220, 0)
-RED = (255, 40, 40)
+# RGB; all eyes distinguish them, from each other and from mucosa.
+TRUTH, PREDICTION = (60, 160, 255), (255, 225, 0)
 
 
 def outlined(
@@ -17,18 +17,17 @@ def outlined(
     mask: NDArray[np.bool_],
     truth: NDArray[np.bool_] | None = None,
     *,
-    colors: tuple[tuple[int, int, int], tuple[int, int, int]] = (GREEN, RED),
     width: int | None = None,
 ) -> NDArray[np.uint8]:
     """RGB uint8 (H, W, 3), masks bool (H, W) -> an outlined copy; that of the truth is the wider one.
 
-    colors: of truth and mask. width: of the mask's outline in pixels; None: by the size of the image.
+    width: of the mask's outline in pixels; None: by the size of the image.
     """
     drawn = np.ascontiguousarray(image).copy()
     thickness = width or max(1, round(min(image.shape[:2]) / 200))
     if truth is not None:
-        _outline(drawn, truth, colors[0], thickness + 2)
-    _outline(drawn, mask, colors[1], thickness)
+        _outline(drawn, truth, TRUTH, thickness + 2)
+    _outline(drawn, mask, PREDICTION, thickness)
     return drawn
 
 

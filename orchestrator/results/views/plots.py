@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from orchestrator.results.views.overlay import outlined
+from orchestrator.results.views.palette import BLUE, GRAY, RED, fold_color
 from orchestrator.scoring.histograms import NUM_BINS
 from orchestrator.scoring.pending_cases import sweep
 from orchestrator.scoring.postprocess import PostProcess
@@ -39,7 +40,7 @@ class Tile:
 
 
 def overlay_sheet(tiles: Sequence[Tile], title: str, columns: int = 5) -> bytes:
-    """A grid of cases, truth outlined in green and prediction in red, with name and Dice below; a PNG."""
+    """A grid of cases, truth outlined in blue and prediction in yellow, with name and Dice below; a PNG."""
     columns = min(columns, len(tiles))
     rows = math.ceil(len(tiles) / columns)
     tallest = max(tile.image.shape[0] / tile.image.shape[1] for tile in tiles)
@@ -50,26 +51,29 @@ def overlay_sheet(tiles: Sequence[Tile], title: str, columns: int = 5) -> bytes:
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_xlabel(f"{_short(tile.name)}\nDice {tile.dice:.3f}", fontsize=7)
-    figure.suptitle(f"{title}   (green: truth, red: prediction)", fontsize=9)
+    figure.suptitle(f"{title}   (blue: truth, yellow: prediction)", fontsize=9)
     return _png(figure)
 
 
 def learning_curves(folds: Mapping[str, Sequence[Mapping[str, float]]], title: str) -> bytes:
-    """Training loss and validation Dice of each fold over its epochs, the best epoch marked; a PNG.
+    """Losses and validation Dice of each fold over its epochs, the best epoch marked; a PNG.
 
-    `folds`: label -> rows with epoch, train_loss and val_dice.
+    `folds`: label -> rows with epoch, train_loss and val_dice, and val_loss where it was computed.
     """
     figure = _figure(9, 3.6)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    for label, rows in folds.items():
+    has_val_loss = any("val_loss" in row for rows in folds.values() for row in rows)
+    for place, (label, rows) in enumerate(folds.items()):
+        color = fold_color(place, len(folds))
         epochs = [row["epoch"] + 1 for row in rows]
-        left.plot(epochs, [row["train_loss"] for row in rows], label=label)
-        (line,) = right.plot(epochs, [row["val_dice"] for row in rows], label=label)
+        left.plot(epochs, [row["train_loss"] for row in rows], label=label, color=color)
+        left.plot(epochs, [row.get("val_loss", math.nan) for row in rows], "--", color=color)
+        right.plot(epochs, [row["val_dice"] for row in rows], color=color)
         best = max(rows, key=lambda row: row["val_dice"])
-        right.plot(best["epoch"] + 1, best["val_dice"], "o", color=line.get_color(), markersize=5)
+        right.plot(best["epoch"] + 1, best["val_dice"], "o", color=color, markersize=5)
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _label(left, "epoch", "training loss")
+    _label(left, "epoch", "loss of training, dashed of validation" if has_val_loss else "training loss")
     _label(right, "epoch", "validation Dice")
     right.set_ylim(0, 1)
     if len(folds) <= MAX_NAMED:  # below both, where it covers no curve
@@ -94,13 +98,15 @@ def threshold_curve(
     figure = _figure(5.2, 3.6)
     axes = figure.add_subplot()
     folds = np.unique(fold_of_case)
-    for fold in folds:
+    for place, fold in enumerate(folds):
+        color = fold_color(place, len(folds))
         label = f"fold {fold}" if len(folds) <= MAX_NAMED else None
-        axes.plot(at, mean_dice(histograms[fold_of_case == fold])[1:], linewidth=0.8, alpha=0.6, label=label)
+        of_fold = mean_dice(histograms[fold_of_case == fold])[1:]
+        axes.plot(at, of_fold, linewidth=0.8, alpha=0.8, label=label, color=color)
     mean = mean_dice(histograms)
     axes.plot(at, mean[1:], color="black", linewidth=2, label="all images")
     threshold, chosen = masks.threshold, mean[round(masks.threshold * NUM_BINS)]
-    axes.axvline(threshold, color="tab:red", linestyle="--", linewidth=1)
+    axes.axvline(threshold, color=RED, linestyle="--", linewidth=1)
     axes.annotate(
         f"Dice {chosen:.3f} at {threshold:.3f}",
         (threshold, 0.03),
@@ -122,7 +128,7 @@ def interval_plot(lines: Mapping[str, tuple[float, tuple[float, float]]], title:
     axes = figure.add_subplot()
     places = range(len(lines))
     for place, (value, (low, high)) in zip(places, lines.values(), strict=True):
-        color = "tab:blue" if low > 0 or high < 0 else "tab:gray"
+        color = BLUE if low > 0 or high < 0 else GRAY
         if math.isfinite(low):
             axes.plot([100 * low, 100 * high], [place, place], color=color, linewidth=2)
         axes.plot([100 * value], [place], "o", color=color)

@@ -8,7 +8,7 @@ from drawn import drawn_cases, drawn_fit
 
 from orchestrator.data.cache.frames import CachedCases, read_sized
 from orchestrator.results.views.augmentation_preview import NUM_EPOCHS, sheet, spread, tile
-from orchestrator.results.views.overlay import RED, outlined
+from orchestrator.results.views.overlay import PREDICTION, outlined
 from orchestrator.training.batches import TrainingCases
 
 
@@ -24,7 +24,7 @@ def test_a_tile_is_what_a_fit_is_given_at_that_epoch_with_its_mask_outlined(case
     expected = outlined(image.permute(1, 2, 0).numpy(), mask[0].numpy().astype(bool))
     shown = tile(cases.case(spec.train[1]), name, 32, epoch=2, seed=3)
     np.testing.assert_array_equal(shown, expected)
-    assert (shown == RED).all(axis=2).any()
+    assert (shown == PREDICTION).all(axis=2).any()
 
 
 def test_a_sheet_shows_the_frame_first_then_epochs_or_pipelines(cases):

@@ -12,6 +12,7 @@ from drawn import CPU, drawn_cases, drawn_fit, work
 from orchestrator.data.cases import Case, load_datasets
 from orchestrator.results.mlflow.runs.step_images import step_image_files
 from orchestrator.results.views.followed_cases import SIDE, FollowedImage, followed_images
+from orchestrator.results.views.overlay import PREDICTION, TRUTH
 from orchestrator.search.records.fit_records import FOLLOWED, FitRecord
 
 
@@ -62,10 +63,10 @@ def test_names_of_step_images_are_those_of_mlflow_and_equal_when_made_again(reco
 
 def test_a_mask_is_drawn_where_the_map_is_above_the_threshold(record: FitRecord):
     truth, *_, last = [one for one in images_of(record) if one.case_id == images_of(record)[0].case_id]
-    near = {"red": (255, 40, 40), "green": (0, 220, 0)}
+    near = {"prediction": PREDICTION, "truth": TRUTH}
     seen = {
         (one.epoch, name): bool((np.abs(one.image.astype(int) - color).sum(axis=-1) < 30).any())
         for one in (truth, last)
         for name, color in near.items()
     }
-    assert seen[-1, "green"] and not seen[-1, "red"] and seen[2, "red"]
+    assert seen[-1, "truth"] and not seen[-1, "prediction"] and seen[2, "prediction"]

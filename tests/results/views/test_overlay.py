@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from orchestrator.results.views.overlay import GREEN, RED, outlined, png
+from orchestrator.results.views.overlay import PREDICTION, TRUTH, outlined, png
 
 
 def square(side: int, low: int, high: int) -> np.ndarray:
@@ -18,16 +18,16 @@ def colors(image: np.ndarray) -> set[tuple[int, ...]]:
     return {tuple(int(value) for value in pixel) for pixel in image.reshape(-1, 3)}
 
 
-def test_truth_is_green_and_prediction_red_and_the_image_stays_as_it_was():
+def test_truth_and_prediction_have_colors_of_their_own_and_the_image_stays_as_it_was():
     image = np.zeros((64, 64, 3), np.uint8)
     drawn = outlined(image, square(64, 10, 30), square(64, 40, 60))
-    assert tuple(drawn[10, 20]) == RED and tuple(drawn[40, 50]) == GREEN
+    assert tuple(drawn[10, 20]) == PREDICTION and tuple(drawn[40, 50]) == TRUTH
     assert tuple(drawn[20, 20]) == (0, 0, 0) and not image.any()
 
 
 def test_both_outlines_show_where_they_agree():
     same = square(64, 16, 48)
-    assert {RED, GREEN} <= colors(outlined(np.zeros((64, 64, 3), np.uint8), same, same))
+    assert {PREDICTION, TRUTH} <= colors(outlined(np.zeros((64, 64, 3), np.uint8), same, same))
 
 
 def test_lines_grow_with_the_image():

@@ -52,8 +52,8 @@ def test_a_sheet_shows_both_outlines_and_grows_by_rows(tmp_path: Path):
     one, three = decoded(overlay_sheet(tiles(4), "trial 3")), decoded(overlay_sheet(tiles(11), "trial 3"))
     assert three.shape[0] > 2 * one.shape[0] * 0.8
     red, green, blue = (three[..., channel].astype(int) for channel in range(3))
-    assert ((red > 200) & (green < 90) & (blue < 90)).sum() > 500
-    assert ((green > 180) & (red < 60)).sum() > 500
+    assert ((red > 230) & (green > 200) & (blue < 60)).sum() > 500
+    assert ((red < 90) & (blue > 220)).sum() > 500
 
 
 def test_a_sheet_of_one_case_is_possible():
@@ -64,11 +64,17 @@ def test_learning_curves_take_folds_of_different_length():
     assert decoded(learning_curves({"fold 0": curves(0), "fold 1": curves(1)[:7]}, "trial 3")).std() > 5
 
 
+def test_the_loss_of_validation_is_drawn_where_it_was_computed():
+    rows = curves(0)
+    with_loss = [row | {"val_loss": row["train_loss"] + 0.1} for row in rows]
+    assert learning_curves({"fold 0": with_loss}, "trial 3") != learning_curves({"fold 0": rows}, "trial 3")
+
+
 def test_a_threshold_curve_marks_the_chosen_threshold():
     stack = histograms(10)
     threshold, _ = best_threshold(stack, 0.05, 0.95)
     picture = decoded(threshold_curve(stack, np.arange(10) % 5, PostProcess(threshold), "trial 3"))
-    red = (picture[..., 0] > 180) & (picture[..., 1] < 90) & (picture[..., 2] < 90)
+    red = (picture[..., 0] > 180) & (picture[..., 1] < 110) & (picture[..., 2] < 50)
     assert red.sum() > 100
 
 

@@ -10,18 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.results.report.facts import ChampionFacts, TrialFacts
-from orchestrator.results.report.figures.style import (
-    BLACK,
-    BLUE,
-    RED,
-    SMALL,
-    WIDTH,
-    Picture,
-    axes_of,
-    fold_color,
-    label,
-    picture,
-)
+from orchestrator.results.report.figures.style import SMALL, WIDTH, Picture, axes_of, label, picture
+from orchestrator.results.views.palette import BLACK, BLUE, RED, fold_color
 from orchestrator.results.views.score_lines import ScoreLine
 
 NUM_BINS = 16  # of the reliability diagram

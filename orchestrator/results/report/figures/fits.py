@@ -10,7 +10,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.results.report.facts import StudyFacts, TrialFacts
-from orchestrator.results.report.figures.style import BLACK, NOTHING, SMALL, axes_of, fold_color, label
+from orchestrator.results.report.figures.style import NOTHING, SMALL, axes_of, label
+from orchestrator.results.views.palette import BLACK, fold_color
 
 MOST_BARS = 12  # trials in the figure of folds
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from orchestrator.results.report.facts import StudyFacts, TrialFacts
-from orchestrator.results.report.figures.style import BLUE, ORANGE, axes_of, is_number, label
+from orchestrator.results.report.figures.style import axes_of, is_number, label
+from orchestrator.results.views.palette import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -15,18 +15,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-# Okabe and Ito: distinct for every common kind of colour blindness.
-BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW, BLACK = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#56B4E9",
-    "#CC79A7",
-    "#F0E442",
-    "#222222",
-)
-FOLD_COLORS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW)
 FOLD_MARKERS = "os^Dv<>pP*"
 WIDTH = 5.6  # inches; two lie side by side on a wide page, so that 9 points are about 12 pixels
 SMALL, TEXT = 8, 9  # points
@@ -93,13 +81,6 @@ def label(axes: Axes, x: str, y: str) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def fold_color(fold: int, num_folds: int) -> str:
-    """A color for each of seven folds; of more, steps of a scale that keeps its order for everybody."""
-    if num_folds <= len(FOLD_COLORS):
-        return FOLD_COLORS[fold]
-    return mpl.colors.to_hex(mpl.colormaps["cividis"](fold / (num_folds - 1)))
 
 
 def is_number(value: object) -> bool:

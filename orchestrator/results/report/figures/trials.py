@@ -12,11 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from orchestrator.results.report.facts import StudyFacts, TrialFacts
 from orchestrator.results.report.figures.style import (
-    BLACK,
-    BLUE,
     NOTHING,
-    ORANGE,
-    RED,
     SMALL,
     WIDTH,
     axes_of,
@@ -25,6 +21,7 @@ from orchestrator.results.report.figures.style import (
     positions,
     scaled,
 )
+from orchestrator.results.views.palette import BLACK, BLUE, ORANGE, RED
 
 # State -> color, mark, name.
 STATES = {
