@@ -24,28 +24,32 @@ COLORS = {"failure": "bold red", "warning": "yellow", "ok": "green"}
 MANY_NODES = 3  # from which on successful checks are shown for the first node only
 
 
+CheckedData = Annotated[
+    list[str] | None,
+    typer.Option(help="Dataset that must be identical on every node; repeat for several."),
+]
+Space = Annotated[
+    Path | None,
+    typer.Option(help="Search-space file; a training step of its baseline is timed. Default: a small U-Net."),
+]
+Storage = Annotated[
+    str | None, typer.Option(envvar="ORCHESTRATOR_STORAGE", help="Database of trials, as for search.")
+]
+Interface = Annotated[
+    str,
+    typer.Option(
+        help="Network interface of the all-reduce, such as eth0; default: the choice of gloo and nccl, or "
+        "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME on the nodes."
+    ),
+]
+
+
 def doctor(
     address: Address = "auto",
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Dataset that must be identical on every node; repeat for several."),
-    ] = None,
-    space: Annotated[
-        Path | None,
-        typer.Option(
-            help="Search-space file; a training step of its baseline is timed. Default: a small U-Net."
-        ),
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(envvar="ORCHESTRATOR_STORAGE", help="Database of trials, as for search.")
-    ] = None,
-    interface: Annotated[
-        str,
-        typer.Option(
-            help="Network interface of the all-reduce, such as eth0; default: the choice of gloo and nccl, or "
-            "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME on the nodes."
-        ),
-    ] = "",
+    data: CheckedData = None,
+    space: Space = None,
+    storage: Storage = None,
+    interface: Interface = "",
     device: Device = "auto",
     home: Home = DEFAULT_HOME,
     cache: Cache = None,

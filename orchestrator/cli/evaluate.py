@@ -29,32 +29,39 @@ if TYPE_CHECKING:
     from orchestrator.selection.comparison import Comparison
 
 
+BundleFolder = Annotated[Path, typer.Argument(help="Folder that `best --export` made.")]
+ScoredData = Annotated[list[str], typer.Option(help="Dataset to score it on; repeat for several.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for scores.csv and worst.png.")]
+PaperScores = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A paper's own score as well, such as dice_pranet, of what that paper scored: maps, or exported "
+        "masks, at its size. NAME@mask and NAME@map choose. A wrong name lists all."
+    ),
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        help="Another exported model; both are scored on the same images and compared, pair by pair."
+    ),
+]
+NumWorst = Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")]
+Log = Annotated[
+    bool, typer.Option("--log", help="Write a run with the scores into the study's experiment in MLflow.")
+]
+
+
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
-    data: Annotated[list[str], typer.Option(help="Dataset to score it on; repeat for several.")],
-    out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder for scores.csv and worst.png.")
-    ] = None,
-    paper_score: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A paper's own score as well, such as dice_pranet, of what that paper scored: maps, or exported "
-            "masks, at its size. NAME@mask and NAME@map choose. A wrong name lists all."
-        ),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            help="Another exported model; both are scored on the same images and compared, pair by pair."
-        ),
-    ] = None,
+    bundle: BundleFolder,
+    data: ScoredData,
+    out_folder: OutFolder = None,
+    paper_score: PaperScores = None,
+    against: Against = None,
     metric: MaskMetric = "dice",
-    worst: Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")] = 20,
+    worst: NumWorst = 20,
     near_duplicates: NearDuplicates = True,
     device: PredictDevice = "auto",
-    log: Annotated[
-        bool, typer.Option("--log", help="Write a run with the scores into the study's experiment in MLflow.")
-    ] = False,
+    log: Log = False,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     tracking_uri: TrackingUri = None,

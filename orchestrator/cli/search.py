@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from orchestrator.api.study import Study
 
 
+StudyName = Annotated[str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")]
+
+
 @study_options()
 def search(
     context: typer.Context,
@@ -47,9 +50,7 @@ def search(
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
     near_duplicates: NearDuplicates = True,
-    study: Annotated[
-        str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")
-    ] = None,
+    study: StudyName = None,
     workers_per_fit: Width = None,
     fits_per_gpu: FitsPerGpu = 1,
     lanes: MaxLanes = None,

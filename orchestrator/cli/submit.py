@@ -25,45 +25,54 @@ OnInterrupt = Literal["ask", "detach", "stop"]
 NOT_FOUND = 127  # a shell's exit code
 
 
+Command = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="-- COMMAND...",
+        help="Command of orchestrator: search SPACE --data ..., best, evaluate ...",
+    ),
+]
+ClusterAddress = Annotated[
+    str,
+    typer.Option(
+        help="http://HOST:8265 of the dashboard, ray://HOST:10001, HOST:PORT of the head node, or auto: the Ray "
+        "started on this machine."
+    ),
+]
+ListJobs = Annotated[bool, typer.Option("--list", help="Show our jobs.")]
+Attach = Annotated[str | None, typer.Option(metavar="ID", help="Show the log of a job until it is over.")]
+Stop = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="End a job after its current epochs, within 15 minutes."),
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for the job.")]
+Interrupt = Annotated[
+    OnInterrupt,
+    typer.Option(
+        help="Effect of Ctrl-C on the job: ask (without a terminal: detach), detach from it, or stop it."
+    ),
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=VALUE, or NAME of a variable here, for the job and its workers; repeat for several. No "
+        "secrets: a cluster shows them to everybody."
+    ),
+]
+Interpreter = Annotated[str, typer.Option(help="Python on the cluster that has our packages.")]
+
+
 def submit(
     context: typer.Context,
-    command: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="-- COMMAND...",
-            help="Command of orchestrator: search SPACE --data ..., best, evaluate ...",
-        ),
-    ] = None,
-    address: Annotated[
-        str,
-        typer.Option(
-            help="http://HOST:8265 of the dashboard, ray://HOST:10001, HOST:PORT of the head node, or auto: the Ray "
-            "started on this machine."
-        ),
-    ] = "auto",
-    list_: Annotated[bool, typer.Option("--list", help="Show our jobs.")] = False,
-    attach: Annotated[
-        str | None, typer.Option(metavar="ID", help="Show the log of a job until it is over.")
-    ] = None,
-    stop: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="End a job after its current epochs, within 15 minutes."),
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the job.")] = False,
-    on_interrupt: Annotated[
-        OnInterrupt,
-        typer.Option(
-            help="Effect of Ctrl-C on the job: ask (without a terminal: detach), detach from it, or stop it."
-        ),
-    ] = "ask",
-    env: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=VALUE, or NAME of a variable here, for the job and its workers; repeat for several. No "
-            "secrets: a cluster shows them to everybody."
-        ),
-    ] = None,
-    python: Annotated[str, typer.Option(help="Python on the cluster that has our packages.")] = "python",
+    command: Command = None,
+    address: ClusterAddress = "auto",
+    list_: ListJobs = False,
+    attach: Attach = None,
+    stop: Stop = None,
+    detach: Detach = False,
+    on_interrupt: Interrupt = "ask",
+    env: Env = None,
+    python: Interpreter = "python",
     as_json: AsJson = False,
 ) -> None:
     """Run a command as a job on a Ray cluster, and show its log here; the exit code is that of the command.

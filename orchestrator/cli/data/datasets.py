@@ -54,66 +54,83 @@ app.command("remove")(data_remove)
 app.command("describe")(data_describe)
 
 
+Name = Annotated[str, typer.Argument(help="Name of the dataset, for --data.")]
+Place = Annotated[
+    Path, typer.Argument(help="Published archive as downloaded (zip, tar, folder), or images/ + masks/.")
+]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(help="Set to import from a source of several: its name, or folders of it; repeat to join."),
+]
+Images = Annotated[
+    str,
+    typer.Option(help="Folder of images, in PATH or elsewhere, if its name is not a usual one."),
+]
+Masks = Annotated[str, typer.Option(help="Folder of masks; may be the folder of images.")]
+Pattern = Annotated[
+    str,
+    typer.Option(
+        help="Name of a mask relative to its image: '{name}_mask', 'gt_{number}', '{name}.png'.",
+    ),
+]
+Groups = Annotated[
+    str,
+    typer.Option(
+        help="CSV with columns name, group (video, patient), center; one of the two is enough. "
+        "Or `folders`: each folder is a group. Or `none`.",
+    ),
+]
+GroupColumn = Annotated[str, typer.Option(help="Column of --groups with the group.")]
+CenterColumn = Annotated[str, typer.Option(help="Column of --groups with the center.")]
+AllowEmpty = Annotated[bool, typer.Option(help="Accept masks without a polyp.")]
+MaskColors = Annotated[
+    list[str] | None,
+    typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is tolerated."),
+]
+MaskValues = Annotated[
+    list[str] | None,
+    typer.Option(help="Labels or grey levels that are polyp: 1,2 or 1-255 or nonzero."),
+]
+MaskClasses = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="The same with class names, for evaluate: flat=red,other=blue.",
+    ),
+]
+InvertMasks = Annotated[bool, typer.Option("--invert-masks", help="Black is polyp.")]
+Exif = Annotated[
+    str,
+    typer.Option(
+        help="If only one of a pair has an EXIF rotation: apply its tag, or ignore it for masks.",
+    ),
+]
+Maskless = Annotated[
+    WithoutMask, typer.Option(help="Images without a mask: refuse, or empty if they show no polyp.")
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out unusable files, and keep a list of them.")
+]
+
+
 @app.command("add")
 def data_add(
-    name: Annotated[str, typer.Argument(help="Name of the dataset, for --data.")],
-    path: Annotated[
-        Path, typer.Argument(help="Published archive as downloaded (zip, tar, folder), or images/ + masks/.")
-    ],
-    part: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Set to import from a source of several: its name, or folders of it; repeat to join."
-        ),
-    ] = None,
-    images: Annotated[
-        str,
-        typer.Option(help="Folder of images, in PATH or elsewhere, if its name is not a usual one."),
-    ] = "",
-    masks: Annotated[str, typer.Option(help="Folder of masks; may be the folder of images.")] = "",
-    pattern: Annotated[
-        str,
-        typer.Option(
-            help="Name of a mask relative to its image: '{name}_mask', 'gt_{number}', '{name}.png'.",
-        ),
-    ] = "",
-    groups: Annotated[
-        str,
-        typer.Option(
-            help="CSV with columns name, group (video, patient), center; one of the two is enough. "
-            "Or `folders`: each folder is a group. Or `none`.",
-        ),
-    ] = "",
-    group_column: Annotated[str, typer.Option(help="Column of --groups with the group.")] = "group",
-    center_column: Annotated[str, typer.Option(help="Column of --groups with the center.")] = "center",
-    allow_empty: Annotated[bool, typer.Option(help="Accept masks without a polyp.")] = False,
-    mask_colors: Annotated[
-        list[str] | None,
-        typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is tolerated."),
-    ] = None,
-    mask_values: Annotated[
-        list[str] | None,
-        typer.Option(help="Labels or grey levels that are polyp: 1,2 or 1-255 or nonzero."),
-    ] = None,
-    mask_classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The same with class names, for evaluate: flat=red,other=blue.",
-        ),
-    ] = None,
-    invert_masks: Annotated[bool, typer.Option("--invert-masks", help="Black is polyp.")] = False,
-    exif: Annotated[
-        str,
-        typer.Option(
-            help="If only one of a pair has an EXIF rotation: apply its tag, or ignore it for masks.",
-        ),
-    ] = "",
-    without_mask: Annotated[
-        WithoutMask, typer.Option(help="Images without a mask: refuse, or empty if they show no polyp.")
-    ] = WithoutMask.REFUSE,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out unusable files, and keep a list of them.")
-    ] = False,
+    name: Name,
+    path: Place,
+    part: Parts = None,
+    images: Images = "",
+    masks: Masks = "",
+    pattern: Pattern = "",
+    groups: Groups = "",
+    group_column: GroupColumn = "group",
+    center_column: CenterColumn = "center",
+    allow_empty: AllowEmpty = False,
+    mask_colors: MaskColors = None,
+    mask_values: MaskValues = None,
+    mask_classes: MaskClasses = None,
+    invert_masks: InvertMasks = False,
+    exif: Exif = "",
+    without_mask: Maskless = WithoutMask.REFUSE,
+    skip_bad: SkipBad = False,
     licence: Licence = None,
     origin: Source = None,
     annotators: Annotators = None,

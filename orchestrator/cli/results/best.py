@@ -31,45 +31,53 @@ if TYPE_CHECKING:
     from orchestrator.results.best_trial import BestTrial
 
 
+StudyName = Annotated[str | None, typer.Argument(help="Default: the study worked on last.")]
+Export = Annotated[
+    Path | None,
+    typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
+]
+Rule = Annotated[
+    BestRule,
+    typer.Option(help="one-se: the cheapest trial within one standard error of the best."),
+]
+TrialNumber = Annotated[
+    int | None, typer.Option("--trial", min=0, help="Take this one, such as another of the Pareto front.")
+]
+NetworkName = Annotated[
+    str | None, typer.Option(help="Of a study over several networks the best trial of this one.")
+]
+Refit = Annotated[bool, typer.Option(help="Train once more on all cases of the folds, and take that.")]
+Ensemble = Annotated[
+    EnsembleName | None,
+    typer.Option(
+        help="Networks in one, which averages their probabilities. folds: those of all folds. greedy: of trials, "
+        "one joining after the other as long as the cross-validated score rises. best: that, or the single trial "
+        "where nobody joins."
+    ),
+]
+Champion = Annotated[
+    bool | None,
+    typer.Option(
+        "--champion/--no-champion",
+        help="Whether models:/STUDY@champion in MLflow is to stand for this export. Default: where nobody has that "
+        "alias yet, or a network of the same kind (fold, refit, ensemble) of this study has it and --trial is not "
+        "given; what it stood for is said.",
+    ),
+]
+
+
 def best(
-    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
-    export: Annotated[
-        Path | None,
-        typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
-    ] = None,
+    study: StudyName = None,
+    export: Export = None,
     formats: Formats = None,
     yes: Yes = False,
     metric: ChoosingMetric = "dice",
-    rule: Annotated[
-        BestRule,
-        typer.Option(help="one-se: the cheapest trial within one standard error of the best."),
-    ] = "best",
-    trial_number: Annotated[
-        int | None, typer.Option("--trial", min=0, help="Take this one, such as another of the Pareto front.")
-    ] = None,
-    network: Annotated[
-        str | None, typer.Option(help="Of a study over several networks the best trial of this one.")
-    ] = None,
-    refit: Annotated[
-        bool, typer.Option(help="Train once more on all cases of the folds, and take that.")
-    ] = False,
-    ensemble: Annotated[
-        EnsembleName | None,
-        typer.Option(
-            help="Networks in one, which averages their probabilities. folds: those of all folds. greedy: of trials, "
-            "one joining after the other as long as the cross-validated score rises. best: that, or the single trial "
-            "where nobody joins."
-        ),
-    ] = None,
-    champion: Annotated[
-        bool | None,
-        typer.Option(
-            "--champion/--no-champion",
-            help="Whether models:/STUDY@champion in MLflow is to stand for this export. Default: where nobody has that "
-            "alias yet, or a network of the same kind (fold, refit, ensemble) of this study has it and --trial is not "
-            "given; what it stood for is said.",
-        ),
-    ] = None,
+    rule: Rule = "best",
+    trial_number: TrialNumber = None,
+    network: NetworkName = None,
+    refit: Refit = False,
+    ensemble: Ensemble = None,
+    champion: Champion = None,
     address: Address = "auto",
     device: Device = "auto",
     workers_per_fit: Width = None,

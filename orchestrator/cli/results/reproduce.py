@@ -145,8 +145,7 @@ def reproduce(
     )
     if as_json:
         print_json(found)
-    if not dry_run:
-        _end(found, None if as_json else out_file)
+    _end({} if dry_run else found, None if as_json or dry_run else out_file)
 
 
 def _list(paper: str | None, *, as_json: bool) -> None:
