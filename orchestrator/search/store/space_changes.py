@@ -11,7 +11,7 @@ from orchestrator.search.space.tables import OwnTables
 
 
 def changes(was: SearchSpace, now: SearchSpace) -> list[str]:
-    """What they mean otherwise, a key each: "fixed.epochs: was 5, now 6". Layout and comments mean nothing."""
+    """Keys whose values differ, a line each: "fixed.epochs: was 5, now 6". Layout and comments do not count."""
     before, after = _meaning(was), _meaning(now)
     return [
         f"{key}: was {_text(before, key)}, now {_text(after, key)}"
@@ -29,7 +29,10 @@ def _meaning(space: SearchSpace) -> dict[str, Any]:
 
 
 def _named(prefix: str, said: OwnTables) -> dict[str, Any]:
-    drawn = {key: {dist.kind: dist.model_dump(mode="json")} for key, dist in said.search.items()}
+    drawn = {
+        key: dist.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for key, dist in said.search.items()
+    }
     tables = {"search": drawn, "fixed": said.fixed, "baseline": said.baseline, "sweep": said.sweeps}
     return {f"{prefix}{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()}
 
