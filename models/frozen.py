@@ -27,7 +27,7 @@ class Frozen(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """What the part makes of x."""
+        """The output of the frozen part for x."""
         return self.body(x)
 
 

@@ -23,6 +23,6 @@ def test_the_packages_whose_private_names_are_used_are_tested_at_both_ends():
         assert f"{release}.0" in own[name] and f"{release}.0" in Requirement(upper).specifier
 
 
-def test_a_package_without_an_upper_bound_is_told():
+def test_a_package_without_an_upper_bound_is_reported():
     with pytest.raises(ValueError, match="gives ray no lower and upper bound"):
         constraints("lowest", ["ray[default]>=2.55"])

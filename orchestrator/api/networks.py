@@ -70,7 +70,7 @@ def source_digest() -> str:
 
 
 def facts_of(name: str) -> dict[str, Any]:
-    """What is said of a network, counted on a network that is built for it."""
+    """Size, cost and description of a network, counted on an instance that is built for it."""
     import inspect
 
     from orchestrator import models

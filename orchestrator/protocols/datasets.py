@@ -46,7 +46,7 @@ class Taken:
 
     @property
     def difference(self) -> str | None:
-        """What a reader must know; None where nothing differs."""
+        """A sentence on how the data differs from that of the paper; None if it does not."""
         known, found = known_datasets().get(self.wanted), len(self.dataset.cases)
         if self.is_given:
             return (

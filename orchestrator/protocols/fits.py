@@ -48,7 +48,7 @@ class RowPlan:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user changes of a protocol."""
+    """Changes that the user makes to a protocol: its rows, further networks, weights, number of seeds."""
 
     only: tuple[str, ...] = ()  # rows; (): all
     also: tuple[str, ...] = ()  # shipped search spaces of networks beyond the paper
@@ -98,7 +98,7 @@ def configure(protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wis
 def row_values(
     protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace
 ) -> dict[str, Any]:
-    """What a row sets, of network and recipe, at a scale."""
+    """Parameters of network and recipe that a row of a table sets, at one scale."""
     at_most = {"image_size": scale.image_size, "epochs": scale.epochs, "batch_size": scale.batch_size}
     defaults = {key: space.baseline_params().get(key, Recipe.model_fields[key].default) for key in at_most}
     recipe = {**defaults, **protocol.recipe, **row.recipe}

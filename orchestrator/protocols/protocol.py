@@ -112,7 +112,7 @@ class Table(_Frozen):
                 yield f'{test.name}: part = "none" has no images, so no {", ".join(scores)}'
 
     def number(self, row: str, test: str, column: int) -> float | None:
-        """What the paper prints, None where it prints nothing."""
+        """The number that the paper prints; None where it prints nothing."""
         numbers = self.published.get(row, {}).get(test)
         return None if numbers is None or math.isnan(numbers[column]) else numbers[column]
 
@@ -125,7 +125,7 @@ class Table(_Frozen):
 
 
 class Scale(_Frozen):
-    """What a scale changes of a protocol."""
+    """Limits that a scale sets on images, epochs and folds of a protocol; None: as in the paper."""
 
     about: str = ""
     image_size: int | None = None  # at most

@@ -109,7 +109,7 @@ def _of_case(
 
 
 def read_scores(folder: Path, job: SetScoreJob) -> SetScores | None:
-    """What a job left; None where it was not done, or does not read."""
+    """The scores that a job wrote; None if it was not run, or its file cannot be read."""
     try:
         content = parse_json(folder / job.name / RECORD, dict[str, Any])
         values = read_arrays(folder / job.name / VALUES)

@@ -34,7 +34,7 @@ def split_table(
         )
     units = _units(cases, group_of)
     if table.split == "five-fold":
-        parts = _dealt(units)
+        parts = _five_parts(units)
         folds = [_fold(place, cases, parts[place], (), scale) for place in range(scale.folds or NUM_FOLDS)]
     else:
         val_share, test_share = SHARES[table.split]
@@ -94,7 +94,7 @@ def _first(units: list[list[Case]], share: float, total: int) -> tuple[list[Case
     return taken, []
 
 
-def _dealt(units: list[list[Case]]) -> list[list[Case]]:
+def _five_parts(units: list[list[Case]]) -> list[list[Case]]:
     """Five parts of similar size."""
     parts: list[list[Case]] = [[] for _ in range(NUM_FOLDS)]
     for unit in units:

@@ -42,7 +42,7 @@ class DataSplit:
         return split_facts(self.plan, self.datasets, self.unseen)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Every part of the split with its counts, as plain values for JSON."""
         return split_dict(self.plan, self.parts)
 
     def warning(self) -> str | None:

@@ -44,7 +44,7 @@ class SingleFit:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Id, scores, duration and places of the fit, as plain values for JSON."""
         record = self.record
         return {
             "fit_id": record.fit_id,

@@ -22,7 +22,7 @@ class Synced:
     folder: Path  # with trials.csv, folds.csv and epochs.csv
 
     def lines(self) -> tuple[str, str]:
-        """For people."""
+        """Two sentences: where the trials are in MLflow, and where the CSV files are."""
         return (
             f"{self.study}: {counted(self.num_trials, 'trial')} in {self.mlflow}",
             f"trials.csv, folds.csv and epochs.csv are in {self.folder}",

@@ -46,7 +46,7 @@ class Visit:
 
 @dataclass
 class LaneCapacity:
-    """How many visits may be in flight."""
+    """Number of visits (a trial on some of its folds) that may be in flight at a time."""
 
     num_folds: int
     num_lanes: Callable[[], int] = lambda: 1  # changes as nodes come and go
@@ -66,7 +66,7 @@ class LaneCapacity:
 
 
 class State(Protocol):
-    """What the finished fits of every trial have shown, and the verdicts so far."""
+    """Scores of all trials from their finished fits, and the verdicts of the race so far."""
 
     race: Race
     verdicts: dict[int, Verdict]  # trial -> the latest one
@@ -141,7 +141,7 @@ class TrialStore(Protocol):
         """Every configuration with its value so far, in the order of the trials."""
 
     def recorded_end(self) -> Mapping[str, Any] | None:
-        """What `record_end` kept."""
+        """The reason why the search ended, as `record_end` stored it; None before that."""
 
     def record_end(self, end: Mapping[str, Any]) -> None:
         """Keep why no new trial is begun in this study."""
@@ -357,7 +357,7 @@ class Engine(Generic[S, T]):
         wanted = [fit for number in finalists for fit in self.state.lacking(number)]
         for number in in_flight.difference(finalists):
             wanted += self.state.lacking(number, self.visits[number])
-        return self.gate.spending.left_of(wanted)
+        return self.gate.usage.left_of(wanted)
 
     def _cut(self, number: int, fold: int, dice: Sequence[float]) -> Verdict | None:
         """Stop a trial within a fit that can no longer reach what the incumbent reached on this fold."""

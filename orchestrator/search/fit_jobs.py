@@ -166,7 +166,7 @@ class FitJobRunner:
 
 
 def memory_kind(work: str, spec: FitSpec, device: torch.device) -> Kind:
-    """What decides how many images at a time fit."""
+    """Properties of job and device on which the number of images that fit in memory depends."""
     recipe, trains = spec.recipe, work == "fit"
     return {
         "work": work,

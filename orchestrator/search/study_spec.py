@@ -19,7 +19,7 @@ LARGEST_SEED = 2**32 - 1  # that random generators take
 
 @dataclass(frozen=True)
 class Option:
-    """What is annotations of a field of the specification."""
+    """How a field of the specification appears on the command line, and whether it may change on resume."""
 
     help: str
     is_fixed: bool = False  # whether a study keeps the value that it was begun with
@@ -32,7 +32,7 @@ PLANNED_TRIALS = 40  # configurations of a forecast that is given no number
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """What is to be searched for, how, and for how long; without the search space and the data."""
+    """Options of a study: objectives, constraints, sampler, race, budget, seed; neither search space nor data."""
 
     trials: Annotated[int | None, Ge(1), Option("Configurations to try; those of earlier runs count.")] = None
     hours: Annotated[

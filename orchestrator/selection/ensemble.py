@@ -176,7 +176,7 @@ def grow(
 
 
 def cost(records: Sequence[FitRecord]) -> str:
-    """What it takes to run networks together."""
+    """A sentence on how many networks are run for every image."""
     num_networks = len({record.fit_id for record in records})
     return f"{num_networks} networks are averaged: for every image the work of {num_networks}."
 

@@ -66,7 +66,7 @@ class Nested:
 
     @property
     def bias(self) -> float:
-        """How much too good validation was, on average."""
+        """Mean of the validation score minus the score on the outer fold."""
         return self.validation - self.scores["dice"]
 
     def sentences(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the 
 
 
 @dataclass(frozen=True)
-class Candidate(ComparedTrial):
+class RankedTrial(ComparedTrial):
     """A trial with all its folds, and what it costs."""
 
     seconds: float  # of training, over all folds and workers, on a machine that does nothing else
@@ -93,8 +93,8 @@ class Selection:
         if not self.reevaluated:
             return ()
         first = self.reevaluated[0]
-        is_afresh = self.reevaluated_on == AFRESH
-        where = "On folds and seeds that the search did not optimise over" if is_afresh else "There"
+        on_new_folds = self.reevaluated_on == AFRESH
+        where = "On folds and seeds that the search did not optimise over" if on_new_folds else "There"
         number = len(self.reevaluated) + len(self.failed_reevaluations)
         return (
             f"{number} trials that are not significantly different were re-evaluated, {self.reevaluated_on}: "
@@ -130,7 +130,7 @@ class Selection:
         }
 
     def tags(self) -> dict[str, str]:
-        """For the run, or the registered model, of the exported trial."""
+        """MLflow tags of the run, or the registered model, of the exported trial."""
         finalists = ", ".join(str(one.trial) for one in self.reevaluated) or "not re-evaluated"
         tags = {"chosen_for": self.reason, "finalists": finalists}
         if self.chosen != self.winner:  # the rest is said of the winner
@@ -191,7 +191,7 @@ class Selection:
 
 
 def select(
-    candidates: Sequence[Candidate],
+    ranked: Sequence[RankedTrial],
     groups: Sequence[str],
     test_share: float | None,
     *,
@@ -210,14 +210,14 @@ def select(
     all their folds.
     """
     failed = failed_reevaluations or {}
-    highest = f"the highest {ranked_by or metric} of {len(candidates)} finished"
+    highest = f"the highest {ranked_by or metric} of {len(ranked)} finished"
     if reevaluated:
         highest = (
             f"the highest {ranked_by or metric} over search and re-evaluation of {len(reevaluated)} finalists"
         )
-    best = reevaluated[0].trial if reevaluated else candidates[0].number
-    winner = next(one for one in candidates if one.number == best)
-    others = [one for one in candidates if one is not winner]
+    best = reevaluated[0].trial if reevaluated else ranked[0].number
+    winner = next(one for one in ranked if one.number == best)
+    others = [one for one in ranked if one is not winner]
     against = all_against(winner, others, groups, test_share)
     chosen, reason = winner, f"Trial {winner.number} has {highest}."
     if rule == "one-se":
@@ -253,9 +253,9 @@ def select_trial(
     reevaluated = second.of(standing) if metric == "dice" else ()
     failed = second.failed(standing) if reevaluated else {}
     num_parameters = snapshot.network_sizes.num_parameters
-    candidates = [
+    ranked = [
         replace(
-            _candidate(trial, score, metric),
+            _ranked(trial, score, metric),
             num_parameters=num_parameters(trial.configuration) if rule == "one-se" else 0,
             may_win=broken(trial, snapshot.secondary) is None,
         )
@@ -264,14 +264,14 @@ def select_trial(
     groups, share = snapshot.groups_of(standing[0][1].case_ids), share_of_test(snapshot.plan)
     ranked_by = snapshot.objective.label(metric)
     num_stopped = sum(trial.state in NOT_WHOLE for trial in snapshot.stored_trials)
-    plain = [replace(one, values=digest_of(one.values)).__dict__ for one in candidates]  # type: ignore[arg-type]
+    plain = [replace(one, values=digest_of(one.values)).__dict__ for one in ranked]  # type: ignore[arg-type]
     rest = groups, share, metric, ranked_by, rule, [asdict(one) for one in reevaluated], failed, num_stopped
     key = key_of("selected trial", plain, *rest)
     if (kept := snapshot.derived.find(key)) is not None:
         found: Selection = as_kind(kept.plain, Selection)
     else:
         found = select(
-            candidates,
+            ranked,
             groups,
             share,
             metric=metric,
@@ -283,7 +283,7 @@ def select_trial(
         )
         snapshot.derived.keep(key, asdict(found))
     winner = next(trial for trial, _ in standing if trial.number == found.winner)
-    both = [one for one in candidates if one.number in (found.winner, BASELINE)]
+    both = [one for one in ranked if one.number in (found.winner, BASELINE)]
     means = {one.number: float(one.values.mean()) for one in both}
     found = replace(found, range_ends=snapshot.space.at_range_ends(winner.params), means=means)
     found = replace(found, reevaluated_on=second.where()) if reevaluated else found
@@ -301,9 +301,9 @@ def interval(ends: tuple[float, float]) -> str:
     return f"95 % {points(ends[0])} to {points(ends[1])}" if math.isfinite(ends[0]) else "95 % unknown"
 
 
-def _candidate(trial: StudyTrial, score: TrialScore, metric: str) -> Candidate:
+def _ranked(trial: StudyTrial, score: TrialScore, metric: str) -> RankedTrial:
     shown = compared_trial(trial.number, score, metric)
-    return Candidate(
+    return RankedTrial(
         number=shown.number,
         values=shown.values,
         fold_means=shown.fold_means,
@@ -319,8 +319,8 @@ def training_seconds(records: Sequence[FitRecord]) -> float:
 
 
 def _gain(
-    winner: Candidate,
-    others: Sequence[Candidate],
+    winner: RankedTrial,
+    others: Sequence[RankedTrial],
     groups: Sequence[str],
     test_share: float | None,
     num_stopped: int,
@@ -334,13 +334,13 @@ def _gain(
 
 
 def _cheapest(
-    winner: Candidate,
-    others: Sequence[Candidate],
+    winner: RankedTrial,
+    others: Sequence[RankedTrial],
     against: Sequence[PairedTest],
     reevaluated: Sequence[Reevaluated],
     metric: str,
     highest: str,
-) -> tuple[Candidate, str]:
+) -> tuple[RankedTrial, str]:
     """The trial of least training, then of fewest parameters, within one standard error of the winner.
 
     Of a finalist, the lead over search and re-evaluation together must be within it, too.
@@ -369,5 +369,5 @@ def _cheapest(
     )
 
 
-def _cost(one: Candidate) -> str:
+def _cost(one: RankedTrial) -> str:
     return f"{one.seconds / 60:.1f} min of training and {one.num_parameters:,} parameters"

@@ -56,7 +56,7 @@ class Reevaluation:
 
 @dataclass(frozen=True)
 class Reevaluated:
-    """What a finalist has shown, as the study ranks trials."""
+    """Scores of a finalist in the search and in its re-evaluation."""
 
     trial: int
     search: float  # what it was chosen by
@@ -65,7 +65,7 @@ class Reevaluated:
 
     @property
     def optimism(self) -> float:
-        """How much too good the search's own score was."""
+        """Score in the search minus score in the re-evaluation."""
         return self.search - self.fresh
 
     def as_dict(self) -> dict[str, Any]:
@@ -116,10 +116,10 @@ def reevaluate(
     masks = {trial.number: trial.configuration.masks for trial, _ in standing}
 
     def count_epochs(fit_id: str, update: JobUpdate) -> None:
-        gate.spending.add_epochs(fit_id, update.rows)
+        gate.usage.add_epochs(fit_id, update.rows)
         if update.state == "finished":
             record = store.ledger.read(fit_id)
-            gate.spending.finish(record)
+            gate.usage.finish(record)
             gate.reserved -= 1
             for number in owners[fit_id]:
                 report.fold_reevaluated(number, record, masks[number])
@@ -192,7 +192,7 @@ class SecondScoring:
 
     @cached_property
     def remembered(self) -> Reevaluation | None:
-        """What was written down of the last one. Raises `BadStudy` where its file was damaged."""
+        """The last re-evaluation, as stored; None if there was none. Raises `BadStudy` if its file is damaged."""
         return read_rescoring(self.snapshot.store)
 
     @cached_property

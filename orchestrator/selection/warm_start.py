@@ -36,7 +36,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What becomes of earlier configurations in a space."""
+    """Earlier configurations as they fit into a search space, and reasons why others do not."""
 
     configurations: tuple[dict[str, Any], ...]  # the searched parameters
     lines: tuple[str, ...]  # what is said of each

@@ -61,7 +61,7 @@ class ReportingCallback(Callback):
         number = result["number"]
         for part in result["updates"]:
             fold, fit_id, rows = part["fold"], part["fit_id"], part["rows"]
-            self.gate.spending.add_epochs(fit_id, rows)
+            self.gate.usage.add_epochs(fit_id, rows)
             self.monitor.epochs_reported(number, fold, rows, self._epochs(number), part["done"])
             if rows:
                 in_flight = self.rows.setdefault(number, {}).setdefault(fold, {})
@@ -107,12 +107,12 @@ class ReportingCallback(Callback):
             self.tidy(new)
 
     def over(self) -> list[FrozenTrial]:
-        """Every trial that is over."""
+        """The trials that are over, as Optuna has them."""
         return [trial for trial in self.trials.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def _fold_finished(self, number: int, fold: int, fit_id: str) -> None:
         self.rows.get(number, {}).pop(fold, None)
-        self.gate.spending.finish(self.ledger.read(fit_id))
+        self.gate.usage.finish(self.ledger.read(fit_id))
         self._report_fold(number, fold)
         self.report.judged(number, self.state.verdicts[number])
 

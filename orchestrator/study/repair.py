@@ -60,9 +60,9 @@ def train_lost(
     logger.warning("trained again, for records are gone: %s", counted(len(lost), "fit"))
 
     def count_epochs(fit_id: str, update: JobUpdate) -> None:
-        gate.spending.add_epochs(fit_id, update.rows)
+        gate.usage.add_epochs(fit_id, update.rows)
         if update.state == "finished":
-            gate.spending.finish(standings.ledger.read(fit_id))
+            gate.usage.finish(standings.ledger.read(fit_id))
         monitor.step()
 
     for fit_id, error in lanes.run_all(lost, count_epochs, is_over).items():

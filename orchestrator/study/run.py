@@ -87,7 +87,7 @@ def run_study(
         reopen(study.store)
         study.store.ledger.sweep()
         capacity = LaneCapacity(len(study.plan.folds))
-        gate = BudgetGate(study.budget, _spending(study), capacity.lanes)
+        gate = BudgetGate(study.budget, _usage(study), capacity.lanes)
         gate.reserved = study.rescore * len(study.plan.folds) if study.rescore > 1 else 0
         engine = make_engine(study, capacity, gate)
         # What GPU-hours were spent is known once it is known what a lane holds.
@@ -105,7 +105,7 @@ def run_study(
             if choice is not None:
                 machine = replace(machine, workers_per_fit=choice.width)
             shape = shape_lanes(ray.nodes(), machine)
-            gate.spending.lane(shape.gpus_per_worker, shape.workers_per_lane)
+            gate.usage.lane(shape.gpus_per_worker, shape.workers_per_lane)
             report.started(study, shape)
             if choice is not None:
                 monitor.choose_width(choice.width, choice.why)
@@ -206,7 +206,7 @@ def settle_width(
     )
 
 
-def _spending(study: Study) -> ResourceUsage:
+def _usage(study: Study) -> ResourceUsage:
     """What earlier runs spent; of fits that left no record their status knows."""
     last = read_status(study.store.status_file)
     return ResourceUsage(study.store.ledger, last.unfinished if last is not None else None)
@@ -235,7 +235,7 @@ def make_engine(study: Study, lanes: LaneCapacity, gate: BudgetGate) -> Engine[R
     )
     trials.time_left = gate.time_left
     if len(study.space.networks) > 1:  # their fits differ many times in length
-        gate.spending.seconds_of_fit = state.seconds_of_fit
+        gate.usage.seconds_of_fit = state.seconds_of_fit
     return Engine(trials, state, gate, lanes)
 
 

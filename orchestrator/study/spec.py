@@ -37,7 +37,7 @@ class Study:
 
     @property
     def budget(self) -> Budget:
-        """What the study may spend. Raises `BadStudy` where the specification has no limit."""
+        """The budget of the study. Raises `BadStudy` if the specification has no limit."""
         return Budget.of(self.spec)
 
     @property
@@ -57,7 +57,7 @@ class Study:
 
     @property
     def sampler(self) -> SamplerName:
-        """What proposes configurations."""
+        """Name of the sampler, which proposes configurations."""
         return sampler_of(self.spec)
 
     @property

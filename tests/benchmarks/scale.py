@@ -62,7 +62,7 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.events import ReportingCallback
-from orchestrator.study.run import _spending, begin, make_engine
+from orchestrator.study.run import _usage, begin, make_engine
 from orchestrator.study.sinks import AllSinks, ResultSink
 from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
@@ -173,7 +173,7 @@ class Tune:
         self.study, self.meter, self.work = study, meter, Formula(study.store.ledger, noise=0.02)
         room = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
-            self.gate = BudgetGate(study.budget, _spending(study), room.lanes)
+            self.gate = BudgetGate(study.budget, _usage(study), room.lanes)
             self.engine = make_engine(study, room, self.gate)
             self.state, self.searcher = self.engine.state, EngineSearcher(self.engine)
             self.scheduler = EngineScheduler(self.engine)
@@ -183,7 +183,7 @@ class Tune:
             self.word.report_finished()
         self.queue: deque[tuple[Any, int]] = deque()
         self.num_visits = 0
-        self.num_fits = len(self.gate.spending.fits)
+        self.num_fits = len(self.gate.usage.fits)
         self._measure()
 
     def _measure(self) -> None:
@@ -268,11 +268,11 @@ def study_in(home: Path, num_cases: int) -> Study:
 def fill(study: Study, num_fits: int) -> None:
     """Write trials until there are so many fits: the baseline on all folds, random ones on one each."""
     num_folds = len(study.plan.folds)
-    gate = BudgetGate(study.budget, _spending(study), lambda: 1)
+    gate = BudgetGate(study.budget, _usage(study), lambda: 1)
     engine = make_engine(study, LaneCapacity(num_folds), gate)
     trials, state, work = engine.trials, engine.state, Formula(study.store.ledger, noise=0.02)
     trials.sampler = "random"
-    known = len(gate.spending.fits)
+    known = len(gate.usage.fits)
     while known < num_fits and (number := trials.begin()) is not None:
         for fold in range(num_folds if number == 0 else 1):
             work.train(fold_specs(state.configurations[number], study.plan)[fold])

@@ -266,7 +266,7 @@ def test_frames_of_one_place_are_listed_and_kept_together_unless_told_not_to(run
     )
 
 
-def test_drawn_frames_are_twins_of_their_own_video_alone(run: Run, home: Path):
+def test_drawn_frames_are_near_duplicates_of_their_own_video_alone(run: Run, home: Path):
     group_of = {case.id: case.group for case in load_dataset(home, "drawn").cases}
     near_duplicates = run("data leaks drawn --json").json["near_duplicates"]
     assert all(group_of[pair["one"]] == group_of[pair["other"]] for pair in near_duplicates)
@@ -284,7 +284,9 @@ def own_split(run: Run, home: Path) -> str:
     return "own.json"
 
 
-def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run: Run, own_split: str):
+def test_a_split_of_ones_own_that_parts_near_duplicates_is_refused_unless_nobody_looks(
+    run: Run, own_split: str
+):
     refused = run(f"data split loose --splits {own_split}")
     assert refused.code == 2 and "these groups are in train and in val" in refused.err
     assert "--no-near-duplicates accepts the file" in refused.err
@@ -295,7 +297,7 @@ def test_a_split_of_ones_own_that_parts_twins_is_refused_unless_nobody_looks(run
     assert "not searched for when this file was written" in again.err
 
 
-def test_a_study_that_was_begun_without_twins_says_how_to_go_on(run: Run, home: Path):
+def test_a_study_that_was_begun_without_near_duplicates_says_how_to_go_on(run: Run, home: Path):
     add_dataset(home, "again", home / "frames", groups=home / "frames" / "groups.csv", allow_empty=True)
     space, data = load_space(Path("tiny.toml")), load_datasets(home, ["again"])
     study = StudyStore(home, "before")
@@ -318,7 +320,7 @@ def test_other_unseen_data_is_refused_before_frames_are_compared(
     assert "seed: was 0, now 5" in refused.err
 
 
-def test_a_search_tells_of_the_study_of_the_same_data_in_which_twins_were_not_looked_for(
+def test_a_search_tells_of_the_study_of_the_same_data_in_which_near_duplicates_were_not_looked_for(
     run: Run, home: Path, own_split: str
 ):
     data = load_datasets(home, ["loose"])
@@ -413,7 +415,7 @@ def test_set_changes_what_is_trained(run: Run):
     assert "epoch 1/1" in done.out and "epoch 2" not in done.out
 
 
-def test_a_plan_forecasts_every_width_that_deals_the_batch_with_and_without_a_race(run: Run):
+def test_a_plan_forecasts_every_width_that_divides_the_batch_with_and_without_a_race(run: Run):
     done = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --price 3 --rescore 0 --json")
     assert done.code == 0
     rows = done.json["forecasts"]
@@ -507,7 +509,7 @@ def test_a_file_that_ends_early_is_a_bug_and_no_sign_of_ctrl_d(run, monkeypatch)
     assert done.code == 1 and "EOFError: No data left in file" in done.err and "Aborted" not in done.err
 
 
-def test_a_name_that_cannot_be_and_a_split_that_cannot_be_are_told_together(run):
+def test_a_name_that_cannot_be_and_a_split_that_cannot_be_are_reported_together(run):
     done = run(
         "search tiny.toml --data drawn --study ../../x --splits k-fold:9999 --trials 1 --no-near-duplicates"
     )

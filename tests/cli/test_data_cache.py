@@ -76,7 +76,7 @@ def test_a_preview_is_a_picture_and_says_what_is_shown(run):
     assert cv2.imread("preview.png").shape[1] == 6 + 6 * 70
 
 
-def test_all_mistakes_in_a_preview_are_told_at_once(run):
+def test_all_mistakes_in_a_preview_are_reported_at_once(run):
     code, _, err = run("data preview drawn --augmentation hard --out nosuch/sheet.jpg")
     assert code == 2
     for said in ("3 problems", "no pipeline is named 'hard'", "standard", ".png", "there is no folder"):

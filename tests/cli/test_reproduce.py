@@ -29,7 +29,7 @@ def test_without_a_paper_all_papers_and_their_tables_are_listed():
     assert {"I", "II"} == json.loads(invoked("--list", "--json").output)["gmsrf"]["tables"].keys()
 
 
-def test_all_mistakes_are_told_before_anything_is_done(tmp_path):
+def test_all_mistakes_are_reported_before_anything_is_done(tmp_path):
     (tmp_path / "RESULTS.md").write_text("my own")
     done = invoked(
         *("gmsrf", "I", "--home", str(tmp_path), "--out", str(tmp_path / "RESULTS.md"), "--only", "vnet"),

@@ -155,7 +155,7 @@ def test_every_state_has_words_and_an_end_has_no_time_left():
         assert "left" not in drawn(terminal(), replace(STATUS, state=state, end="40 of 40"))[-1]
 
 
-def test_time_is_told_shortly():
+def test_time_is_reported_shortly():
     assert [duration(s) for s in (0.4, 59, 60, 3599, 3600, 90_061)] == [
         "0 s",
         "59 s",

@@ -24,7 +24,7 @@ def test_every_private_name_is_there_in_the_installed_release(name):
     assert private(name) is not None
 
 
-def test_a_name_that_a_release_has_moved_is_told_with_that_release(monkeypatch):
+def test_a_name_that_a_release_has_moved_is_reported_with_that_release(monkeypatch):
     monkeypatch.setattr(private_api, "NAMES", {"gone": "optuna._gone:Thing"})
     with pytest.raises(BadMachine, match=r"optuna [\d.]+ has no optuna._gone:Thing, .*install optuna.*>=5"):
         private("gone")

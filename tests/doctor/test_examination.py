@@ -53,7 +53,7 @@ def of(found: list[Finding], check: str) -> list[Finding]:
     return [one for one in found if one.check == check]
 
 
-def test_a_dead_head_is_told_within_seconds_with_what_to_do(tmp_path, dead, monkeypatch):
+def test_a_dead_head_is_reported_within_seconds_with_what_to_do(tmp_path, dead, monkeypatch):
     monkeypatch.setattr(local, "check_node", lambda node, request: [])
     monkeypatch.setattr(exchange, "alone", lambda *_: [])
     monkeypatch.setattr(
@@ -169,7 +169,7 @@ def a_node_with_its_own(home: Path, address: str, folder: Path) -> Iterator[None
 
 
 @pytest.mark.slow
-def test_a_node_that_sees_another_disk_in_place_of_the_home_is_told(two_nodes, drawn_home, tmp_path):
+def test_a_node_that_sees_another_disk_in_place_of_the_home_is_reported(two_nodes, drawn_home, tmp_path):
     found: list[Finding] = []
     with a_node_with_its_own(drawn_home, two_nodes.address, tmp_path):
         asked = Scope(drawn_home, tmp_path / "cache", two_nodes.address, "cpu", data=["drawn"])

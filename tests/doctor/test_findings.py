@@ -24,7 +24,7 @@ def broken():
     raise RuntimeError("no such thing")
 
 
-def test_a_check_that_hangs_is_a_finding_and_the_others_are_told():
+def test_a_check_that_hangs_is_a_finding_and_the_others_are_reported():
     started = time.monotonic()
     checks = [
         Check("slow", lambda: time.sleep(60), 0.3),

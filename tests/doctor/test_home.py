@@ -25,7 +25,7 @@ def test_a_folder_is_written_to_where_it_will_be(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/sys/kernel", "file"])
-def test_what_cannot_be_written_to_even_by_root_is_told_with_a_remedy(tmp_path, place: str):
+def test_what_cannot_be_written_to_even_by_root_is_reported_with_a_remedy(tmp_path, place: str):
     (tmp_path / "file").touch()
     ((severity, found, remedy),) = shared_home.writable(tmp_path / place)
     assert severity == "failure" and "cannot be written to" in found and remedy
@@ -87,7 +87,7 @@ def test_datasets_are_compared_by_fingerprint_and_by_every_file(drawn_home, tmp_
         datasets.fingerprints(drawn_home, ["other"])
 
 
-def test_a_file_that_changed_is_told(drawn_home, tmp_path):
+def test_a_file_that_changed_is_reported(drawn_home, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(drawn_home, home)
     image = next((home / "datasets" / "drawn" / "images").iterdir())

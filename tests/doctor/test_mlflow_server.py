@@ -77,7 +77,7 @@ def _wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
         (USER, PASSWORD, "ok", "answers and accepts us"),
     ],
 )
-def test_who_is_let_in_is_told(server, monkeypatch, user, password, severity, words):
+def test_who_is_let_in_is_reported(server, monkeypatch, user, password, severity, words):
     for name, value in (("MLFLOW_TRACKING_USERNAME", user), ("MLFLOW_TRACKING_PASSWORD", password)):
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
     ((found, told, _),) = tracking_server.reachable(server)

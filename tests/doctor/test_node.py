@@ -43,7 +43,7 @@ def test_a_node_like_the_driver_is_well():
         ("timm", None, "failure"),
     ],
 )
-def test_a_package_of_another_version_or_none_is_told_with_what_installs_it(name, version, severity):
+def test_a_package_of_another_version_or_none_is_reported_with_what_installs_it(name, version, severity):
     driver = packages.installed()
     here = {key: value for key, value in driver.packages.items() if key != name} | (
         {name: version} if version else {}
@@ -56,7 +56,7 @@ def test_a_package_of_another_version_or_none_is_told_with_what_installs_it(name
 
 
 @pytest.mark.parametrize(("python", "severity"), [("3.11.99", "warning"), ("3.9.1", "failure")])
-def test_another_python_is_told(python: str, severity: str):
+def test_another_python_is_reported(python: str, severity: str):
     driver = replace(packages.installed(), python="3.11.7")
     assert severities(packages.compare(driver, replace(driver, python=python)))[0] == severity
 
@@ -108,7 +108,7 @@ def test_a_driver_runs_its_major_version_of_cuda_and_older_ones(monkeypatch, bui
     assert severities(gpu.driver()) == [severity]
 
 
-def test_memory_that_others_hold_is_told_gpu_by_gpu(monkeypatch):
+def test_memory_that_others_hold_is_reported_gpu_by_gpu(monkeypatch):
     lines = "\n".join(
         f"{index}, GPU-{index}, Tesla V100-SXM3-32GB, 570.86, 32768, {used}"
         for index, used in enumerate([4, 20000])
@@ -158,7 +158,7 @@ def test_disks_are_judged_by_what_is_free(tmp_path, monkeypatch):
     assert severities(room.disks(asked)) == ["failure"]
 
 
-def test_shared_memory_that_is_missing_or_small_is_told(tmp_path, monkeypatch):
+def test_shared_memory_that_is_missing_or_small_is_reported(tmp_path, monkeypatch):
     assert severities(room.shared_memory(tmp_path / "missing")) == ["failure"]
     monkeypatch.setattr(room, "LITTLE_SHM", 10**18)
     assert severities(room.shared_memory(tmp_path)) == ["warning"] and "--shm-size=8g" in told(
@@ -166,7 +166,7 @@ def test_shared_memory_that_is_missing_or_small_is_told(tmp_path, monkeypatch):
     )
 
 
-def test_a_limit_on_the_size_of_a_file_is_told():
+def test_a_limit_on_the_size_of_a_file_is_reported():
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
     try:

@@ -36,7 +36,7 @@ def test_a_v100_without_code_is_refused_with_the_command_that_mends_it(tmp_path)
         assert quick(tmp_path, uses_gpus=False).refuse() == []
 
 
-def test_all_that_would_fail_is_told_at_once(tmp_path):
+def test_all_that_would_fail_is_reported_at_once(tmp_path):
     (
         tmp_path / "cache"
     ).touch()  # a file where a folder is needed: nothing can be written into it, not even by root

@@ -149,7 +149,7 @@ def test_an_mlflow_server_that_is_away_is_a_failure_that_says_so():
         (503, "busy", "is not an MLflow server (503)"),
     ],
 )
-def test_what_is_wrong_with_a_server_is_told(monkeypatch, status: int, body: str, words: str):
+def test_what_is_wrong_with_a_server_is_reported(monkeypatch, status: int, body: str, words: str):
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
     with answering(status, body) as uri:
         results = [*tracking_server.reachable(uri)]

@@ -358,7 +358,7 @@ def test_variables_that_are_named_travel(run, api, monkeypatch):
 # Mistakes: seconds, a sentence, exit code 2.
 
 
-def test_mistakes_of_the_command_of_the_space_and_of_the_address_are_told_here_and_at_once(
+def test_mistakes_of_the_command_of_the_space_and_of_the_address_are_reported_here_and_at_once(
     run, api, tmp_path
 ):
     (tmp_path / "colon.toml").write_text(SPACE.replace("unet", "unte"))

@@ -20,7 +20,7 @@ def no_hub(monkeypatch, tmp_path):
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def test_weights_that_cannot_be_downloaded_are_told_at_once_and_without_retries(no_hub):
+def test_weights_that_cannot_be_downloaded_are_reported_at_once_and_without_retries(no_hub):
     begun = time.monotonic()
     with pytest.raises(
         ConnectionError, match=r"'resnet18' .*127.0.0.1:9 cannot be reached.*pretrained = false"

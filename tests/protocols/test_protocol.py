@@ -134,7 +134,7 @@ def test_one_row_alone_may_start_from_imagenet():
     assert made["UACANet-S"].network_params["pretrained"] is False
 
 
-def test_weights_that_cannot_be_read_are_told_before_anything_is_trained(tmp_path: Path):
+def test_weights_that_cannot_be_read_are_reported_before_anything_is_trained(tmp_path: Path):
     (tmp_path / "unet.pt").write_bytes(b"no weights")
     protocol = load_protocol("attention-unet")
     wishes = Wishes(weights={"Attention U-Net": str(tmp_path / "unet.pt")})
@@ -167,7 +167,7 @@ def mistaken(tmp_path: Path, old: str, new: str) -> Path:
         ("[rows]", "[scales.smoke.rows]\na = { epoch = 1 }\n[rows]", "did you mean epochs"),
     ],
 )
-def test_what_a_row_of_an_own_protocol_gets_wrong_is_told(tmp_path: Path, old: str, new: str, told: str):
+def test_what_a_row_of_an_own_protocol_gets_wrong_is_reported(tmp_path: Path, old: str, new: str, told: str):
     protocol = load_protocol(str(mistaken(tmp_path, old, new)))
     with pytest.raises(UserError, match=told):
         plan_rows(protocol, protocol.table("main"), protocol.scale("smoke"), Wishes(), None)

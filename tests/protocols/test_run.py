@@ -30,14 +30,14 @@ def test_datasets_are_found_by_how_people_name_them_and_a_missing_one_says_how_t
     assert "orchestrator data add CVC-300" in line and "--data CVC-300=NAME" in line
 
 
-def test_another_dataset_in_its_place_is_told(tiny):
+def test_another_dataset_in_its_place_is_reported(tiny):
     plan = tiny.plan(**{"CVC-300": "cvc-612"})
     assert plan.images["CVC-300"].dataset.name == "cvc-612"
     with pytest.raises(BadData, match="no dataset is named no-such"):
         tiny.plan(**{"CVC-300": "no-such"})
 
 
-def test_what_the_scale_changes_is_told_by_value(tiny):
+def test_what_the_scale_changes_is_reported_by_value(tiny):
     told = "\n".join(tiny.plan().differences())
     assert "epochs: 1 in place of 3 (--scale smoke)" in told and "image size: 32 in place of 64" in told
     assert "weights: random, where the paper starts from ImageNet: wider" in told

@@ -15,7 +15,7 @@ from orchestrator.search.store.trials import StudyTrial
 PAPERS = ("attention-unet", "gmsrf", "parallel-res2net", "resunetpp")
 
 
-def test_what_the_space_file_opens_is_searched_around_the_papers_setting(tiny):
+def test_what_the_space_file_opens_is_searched_around_the_baseline(tiny):
     plan = tiny.plan()
     space = space_of(plan, plan.rows[1])
     assert set(space.search) == {"learning_rate", "base_channels"}
@@ -55,7 +55,7 @@ def test_the_tuned_networks_are_scored_on_the_images_of_the_table(tiny):
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_every_row_of_the_papers_can_be_tuned_from_the_papers_setting(paper):
+def test_every_row_of_the_papers_can_be_tuned_from_its_baseline(paper):
     protocol, wishes = load_protocol(paper), Wishes()
     table, scale = next(iter(protocol.tables.values())), protocol.scale("full")
     rows = plan_rows(protocol, table, scale, wishes, None)

@@ -172,7 +172,7 @@ def test_the_card_says_how_often_images_were_validated_and_what_was_left_out(fin
     assert "| center near/" in centers
 
 
-def test_intervals_draw_groups_that_twins_have_merged(finish):
+def test_intervals_draw_groups_that_near_duplicates_have_merged(finish):
     store = finish("k-fold:2").store
     group_of = store.group_of_case()
     (sources, (far,)) = store.datasets()
@@ -199,7 +199,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(splits: s
     assert any("left out of validation and tests" in line for line in said)
 
 
-def test_a_search_knows_the_groups_of_twins_that_only_the_champion_is_scored_on(finish):
+def test_a_search_knows_the_groups_of_near_duplicates_that_only_the_champion_is_scored_on(finish):
     finished = finish("k-fold:2")
     room = LaneCapacity(len(finished.plan.folds))
     gate = BudgetGate(finished.study.budget, ResourceUsage(finished.store.ledger), room.lanes)

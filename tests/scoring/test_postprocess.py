@@ -67,7 +67,7 @@ def test_areas_mean_the_same_at_every_size():
     )
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     with pytest.raises(ValueError) as refusal:
         PostProcess(threshold=0.3, white_level=0.0, reference_area=2, min_component_area=-1)
     named = ("threshold", "white_level", "reference_area", "min_component_area")

@@ -211,7 +211,7 @@ def test_images_of_a_group_flip_together():
 
 
 @pytest.mark.parametrize("num_groups", [12, 40])
-def test_alike_systems_are_told_apart_no_more_often_than_the_level_says(num_groups):
+def test_alike_systems_differ_significantly_no_more_often_than_the_level_says(num_groups):
     population = POPULATIONS[1]
     tests, bold = [], []
     for seed in range(300):

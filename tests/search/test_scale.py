@@ -215,11 +215,11 @@ def test_the_front_of_many_is_that_of_all_pairs():
     assert list(front(values, ["maximize", "minimize", "maximize"])) == expected
 
 
-def test_spending_is_counted_as_it_comes_in(raced):
-    spending, fits = raced.gate.spending, raced.gate.spending.fits.values()
-    assert spending.spent().epochs == sum(fit.epochs for fit in fits)
-    assert spending.spent().gpu_hours == pytest.approx(sum(fit.seconds for fit in fits) / 3600)
-    assert spending.per_fit().epochs == np.mean([fit.epochs for fit in fits if fit.finished])
+def test_usage_is_counted_as_it_comes_in(raced):
+    usage, fits = raced.gate.usage, raced.gate.usage.fits.values()
+    assert usage.spent().epochs == sum(fit.epochs for fit in fits)
+    assert usage.spent().gpu_hours == pytest.approx(sum(fit.seconds for fit in fits) / 3600)
+    assert usage.per_fit().epochs == np.mean([fit.epochs for fit in fits if fit.finished])
 
 
 def test_weights_of_a_trial_are_dropped_once(tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_the_order_of_the_two_only_turns_the_sign(plan: SplitPlan):
     assert "b:0 is better than a:0" in verdict(back, "dice")
 
 
-def test_systems_that_differ_by_noise_alone_cannot_be_told_apart(plan: SplitPlan):
+def test_systems_that_differ_by_noise_alone_do_not_differ_significantly(plan: SplitPlan):
     (row,) = compare([system(plan, "a:0", 0), system(plan, "b:0", 0, seed=1)])
     assert not row.is_sure
     assert "do not differ significantly" in verdict(row, "dice")

@@ -16,7 +16,7 @@ IMAGES = 150
 
 @pytest.mark.parametrize("number", [2, 5])
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-def test_equal_systems_are_seldom_told_apart_whatever_training_does(number: int, noise: float):
+def test_equal_systems_seldom_differ_significantly_whatever_training_does(number: int, noise: float):
     studies = 40 if number == 2 else 15
     false = sum(
         any(row.is_sure for row in compare(systems(seed, number, noise=noise, num_images=IMAGES)))

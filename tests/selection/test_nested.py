@@ -216,7 +216,7 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
     assert run(words)[0] == 0 and done == ["twice.outer-1", "twice.outer-2", "twice"] * 2
 
 
-def test_an_outer_fold_whose_hours_were_over_is_told_and_waits_for_the_next_run(
+def test_an_outer_fold_whose_hours_were_over_is_reported_and_waits_for_the_next_run(
     run, tmp_path, monkeypatch, whole: Study
 ):
     def out_of_time(study: Study, machine, work, sinks) -> object:

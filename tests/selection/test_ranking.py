@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.search.choices import BestRule
-from orchestrator.selection.ranking import Candidate, Selection, select
+from orchestrator.selection.ranking import RankedTrial, Selection, select
 from orchestrator.selection.reevaluation import Reevaluated
 
 NUM_IMAGES, NUM_FOLDS = 100, 5
@@ -19,18 +19,18 @@ OWN = [str(image) for image in range(NUM_IMAGES)]
 
 def candidate(
     number: int, lead: float, *, noise: float = 0.02, seconds: float = 60, num_parameters: int = 1000
-) -> Candidate:
+) -> RankedTrial:
     """A trial whose score of an image is its ease, its own lead and some noise."""
     values = EASE + lead + np.random.default_rng(number).normal(0, noise, NUM_IMAGES)
     means = tuple(map(float, values.reshape(NUM_FOLDS, -1).mean(axis=1)))
-    return Candidate(number, values, means, seconds, num_parameters)
+    return RankedTrial(number, values, means, seconds, num_parameters)
 
 
-def chosen(*candidates: Candidate, rule: BestRule = "best", groups: list[str] = OWN) -> Selection:
-    return select(candidates, groups, 1 / 4, rule=rule)
+def chosen(*ranked: RankedTrial, rule: BestRule = "best", groups: list[str] = OWN) -> Selection:
+    return select(ranked, groups, 1 / 4, rule=rule)
 
 
-def test_what_differs_by_noise_cannot_be_told_and_what_is_far_below_can():
+def test_what_differs_by_noise_is_not_significantly_different_and_what_is_far_below_is():
     selection = chosen(candidate(1, 0.1), candidate(2, 0.1), candidate(3, 0.0), candidate(0, -0.1))
     assert selection.winner == selection.chosen == 1
     assert selection.alike_trials == (2,) and selection.num_compared == 3

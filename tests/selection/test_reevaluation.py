@@ -40,14 +40,14 @@ def study(tmp_path: Path) -> Study:
     return study
 
 
-def purse_of(study: Study, **budget) -> BudgetGate:
+def gate_of(study: Study, **budget) -> BudgetGate:
     return BudgetGate(Budget(trials=4, **budget), ResourceUsage(study.store.ledger))
 
 
 def again(
     study: Study, gate: BudgetGate | None = None, stop=lambda: False, **work
 ) -> tuple[bool, Heard, Hands]:
-    gate, heard = gate or purse_of(study), Heard()
+    gate, heard = gate or gate_of(study), Heard()
     hands = Hands(LuckyWork(study.store.ledger, **work))
     monitor = ProgressMonitor(study.store, gate, "none", heard.progress)
     done = reevaluate(study.store, study.rescore, hands, gate, stop, monitor, heard)
@@ -55,7 +55,7 @@ def again(
     return done, heard, hands
 
 
-def test_the_finalists_are_the_winner_and_those_that_cannot_be_told_from_it(study: Study):
+def test_the_finalists_are_the_winner_and_those_that_are_not_significantly_different(study: Study):
     standing = study.store.ranked()
     assert [trial.number for trial, _ in standing[:2]] == [1, 2]
     assert finalists(study.store.snapshot(), standing, 3) == (1, 2)
@@ -189,7 +189,7 @@ def test_what_is_known_of_other_trials_is_not_settled(study: Study):
     assert named(study.store.snapshot(), standing[:3])[0].number == 1
 
 
-def test_a_winner_that_all_others_are_worse_than_is_not_scored_again(tmp_path: Path):
+def test_a_winner_that_all_others_are_worse_than_is_not_re_evaluated(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=2).with_options(rescore=3)
     carry_out(study, [1e-4, STEADY], LuckyWork)
     done, heard, hands = again(study)
@@ -199,15 +199,15 @@ def test_a_winner_that_all_others_are_worse_than_is_not_scored_again(tmp_path: P
 
 
 def test_a_budget_holds_back_what_the_second_scoring_will_cost(study: Study):
-    gate = purse_of(study, epochs=100)  # 60 are spent, 3 a fit
+    gate = gate_of(study, epochs=100)  # 60 are spent, 3 a fit
     assert gate.is_open(1, lambda: 0, list)
     gate.reserved = 15
     assert not gate.is_open(1, lambda: 0, list) and "45 are reserved" in gate.end.why
 
 
 def test_what_the_second_scoring_costs_is_counted(study: Study):
-    gate = purse_of(study)
-    before = gate.spending.spent().epochs
+    gate = gate_of(study)
+    before = gate.usage.spent().epochs
     again(study, gate)
-    assert gate.spending.spent().epochs == before + 10 * 3 and gate.reserved == 0
+    assert gate.usage.spent().epochs == before + 10 * 3 and gate.reserved == 0
     assert ResourceUsage(study.store.ledger).spent().epochs == before + 10 * 3

@@ -48,7 +48,7 @@ def one(**params) -> Earlier:
     return Earlier("trial 1 of then", told | params)
 
 
-def test_the_winner_comes_first_then_those_that_cannot_be_told_from_it(template):
+def test_the_winner_comes_first_then_those_that_are_not_significantly_different(template):
     study = replace(formula_study(template, num_trials=9), store=StudyStore(template, "earlier"))
     carry_out(study, [1e-4, 1e-3, 1.02e-3, 1e-2, 0.99e-3, 1.1e-3, 3e-3])
     found = best_of_study(study.store.snapshot())

@@ -211,6 +211,6 @@ def test_what_is_held_back_for_a_fit_goes_by_the_length_of_fits_of_its_network(f
     state, unet = engine.state, engine.state.fit_ids[0][0]
     state.seconds = {number: 20.0 if number == 0 else 0.5 for number in state.seconds}
     assert state.seconds_of_fit(unet) == 20 and state.seconds_of_fit("unknown") is None
-    gate.spending.fits = {}
-    assert gate.spending.left_of([unet]) == pytest.approx(20)  # a mean fit took a second
+    gate.usage.fits = {}
+    assert gate.usage.left_of([unet]) == pytest.approx(20)  # a mean fit took a second
     assert gate.time_left() is None

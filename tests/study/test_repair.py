@@ -26,7 +26,7 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import Champion, champion_fit
 from orchestrator.selection.reevaluation import Reevaluation, remember
 from orchestrator.study.repair import restore
-from orchestrator.study.run import _spending, make_engine
+from orchestrator.study.run import _usage, make_engine
 
 RATES = (1e-3, 1e-2, 1e-4)
 
@@ -202,7 +202,7 @@ def test_a_damaged_fit_of_a_finished_trial_is_trained_again_and_no_other(study):
     folder = spoil(study, "record.json", "emptied").parent
     assert len(study.ranked()) == 2
     restore(study)
-    engine = make_engine(made, LaneCapacity(5), BudgetGate(made.budget, _spending(made), lambda: 1))
+    engine = make_engine(made, LaneCapacity(5), BudgetGate(made.budget, _usage(made), lambda: 1))
     lost = engine.trials.lost()
     assert lost.keys() == {folder.name} and engine.is_over
     FormulaJobRunner(study.ledger)(lost[folder.name], None, 0, lambda row: True)

@@ -105,7 +105,7 @@ class DiskStudy:
     def train_fit(self, number: int, fold: int) -> None:
         spec = fold_specs(self.state.configurations[number], self.study.plan)[fold]
         FormulaJobRunner(self.ledger, noise=self.noise)(spec, None, 0, lambda row: True)  # type: ignore[arg-type]
-        self.gate.spending.finish(self.ledger.read(spec.fit_id))
+        self.gate.usage.finish(self.ledger.read(spec.fit_id))
 
     def lanes(self, num_lanes: int = 1, num_epochs: int = 1) -> SimulatedLanes:
         """Lanes on a simulated clock; every fit reports so many epochs, the last one with its end."""

@@ -96,7 +96,7 @@ def standing(study: StudyStore) -> list[tuple[int, str, int]]:
 
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_told_in_words_and_the_same_search_makes_it_whole(
+def test_a_damaged_file_is_reported_in_words_and_the_same_search_makes_it_whole(
     run: Callable, home: Path, address: str, name: str, kind: str
 ):
     study = StudyStore(home, "formula")

@@ -214,7 +214,7 @@ def test_prediction_writes_masks_of_the_images_own_sizes(shell: Shell, bundle: P
     assert len(list(tmp_path.glob("*_overlay.png"))) == len(cases)
 
 
-def test_the_exported_model_is_scored_on_what_neither_it_nor_a_twin_of_it_was_trained_on(
+def test_the_exported_model_is_scored_on_what_neither_it_nor_a_near_duplicate_of_it_was_trained_on(
     shell: Shell, board: list[dict[str, Any]], bundle: Path
 ):
     found = json.loads(shell.run("evaluate", bundle, "--data", "near", "--data", "far", "--json"))

@@ -88,7 +88,7 @@ def test_a_study_begins_with_the_baseline_and_ends_with_something_better(finishe
     assert quality(best.params["learning_rate"]) > quality(1e-4)
 
 
-def test_everything_is_told_once(finished):
+def test_everything_is_reported_once(finished):
     _, heard = finished
     for kind, times in {
         "trial_finished": 6,
@@ -288,7 +288,7 @@ def scored_twice(address, tmp_path_factory) -> tuple[Study, Heard]:
 
 
 @pytest.mark.slow
-def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_named(scored_twice):
+def test_finalists_that_do_not_differ_significantly_are_re_evaluated_before_one_is_named(scored_twice):
     study, heard = scored_twice
     ((finalists, num_fits),) = heard.of("scoring_again")
     assert num_fits == 2 * NUM_FOLDS == len(set(heard.of("fold_again")))
@@ -306,7 +306,7 @@ def test_finalists_that_cannot_be_told_apart_are_scored_again_before_one_is_name
 
 
 @pytest.mark.slow
-def test_what_was_scored_again_is_not_scored_a_third_time(scored_twice):
+def test_finalists_that_were_re_evaluated_are_not_evaluated_a_third_time(scored_twice):
     study, _ = scored_twice
     before = fits_of(study)
     heard = run(study, Machine(address="nobody:1"), noise=0.3)
@@ -338,7 +338,7 @@ def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
 
 
 @pytest.mark.slow
-def test_every_trial_of_a_race_is_told_once_with_its_state_and_the_reason(raced):
+def test_every_trial_of_a_race_is_reported_once_with_its_state_and_the_reason(raced):
     study, heard = raced
     assert sorted(heard.of("trial_finished")) == [(t.number, t.state) for t in study.store.trials()]
     assert all(trial.error for trial in study.store.trials() if trial.state == "stopped")

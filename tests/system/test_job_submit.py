@@ -241,7 +241,7 @@ def test_every_address_of_a_cluster_leads_to_its_jobs(cluster: Cluster):
 
 
 @pytest.mark.parametrize("kind", ["http", "gcs", "client"])
-def test_a_missing_token_and_a_wrong_one_are_told_in_a_sentence(cluster: Cluster, kind: str):
+def test_a_missing_token_and_a_wrong_one_are_reported_in_a_sentence(cluster: Cluster, kind: str):
     address = {
         "http": f"http://127.0.0.1:{cluster.dashboard}",
         "gcs": f"127.0.0.1:{cluster.gcs}",

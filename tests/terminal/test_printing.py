@@ -37,7 +37,7 @@ def test_a_command_that_is_quick_tells_a_log_file_nothing(capsys: pytest.Capture
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 @pytest.mark.parametrize("command", ["-h", "search -h", "models", "models --json", "space check smoke"])
-def test_a_terminal_that_is_not_utf_8_is_told_all_the_same(
+def test_a_terminal_that_is_not_utf_8_is_written_to_all_the_same(
     encoding: str, command: str, monkeypatch: pytest.MonkeyPatch
 ):
     streams = [TextIOWrapper(BytesIO(), encoding=encoding) for _ in range(2)]

@@ -43,7 +43,7 @@ def test_a_checkpoint_holds_data_and_no_code(tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, -1])
-def test_a_checkpoint_that_was_cut_short_is_told_and_its_fit_starts_anew(tmp_path, caplog, left):
+def test_a_checkpoint_that_was_cut_short_is_reported_and_its_fit_starts_anew(tmp_path, caplog, left):
     save_checkpoint(tmp_path, "abc", state(1, 0), WEIGHTS)
     whole = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(whole[:left])

@@ -73,7 +73,7 @@ def test_a_gpu_without_code_is_the_machines_fault_with_what_mends_it(capability,
     assert command in told and f"sm_{capability[0]}{capability[1]}" in told and version in told
 
 
-def test_equal_gpus_are_told_in_one_line_and_others_beside_them():
+def test_equal_gpus_are_reported_in_one_line_and_others_beside_them():
     with gpus(VOLTA, HOPPER, VOLTA, (6, 0)), pytest.raises(MachineFault) as refusal:
         refuse_without_kernels()
     first, last = refusal.value.problems

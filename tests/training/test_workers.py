@@ -188,7 +188,7 @@ def test_a_fit_that_diverges_fails_on_every_rank_alike(crews, width):
     assert len({str(error) for error in errors}) == 1
 
 
-def test_a_batch_that_cannot_be_dealt_is_refused_with_the_widths_that_would_do(crews):
+def test_a_batch_that_cannot_be_divided_is_refused_with_the_widths_that_would_do(crews):
     assert not isinstance(crews[2][0]["uneven"], Exception)
     for rank in crews[4]:
         assert isinstance(rank["uneven"], BadMachine)

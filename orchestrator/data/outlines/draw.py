@@ -52,7 +52,7 @@ def draw_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Image.Image
 
 
 def drawn_remark(outlines: Outlines) -> str:
-    """What masks were drawn from."""
+    """A sentence on the outlines from which masks were drawn."""
     (label, count), *_ = outlines.labels.items()
     empty = sum(not one.polygons for one in outlines.images.values())
     without = f"; polyp-free: {counted(empty, 'image')} without an outline" if empty else ""

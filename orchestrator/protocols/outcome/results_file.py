@@ -27,7 +27,7 @@ BEGIN, END = "<!-- reproduce: {key} -->", "<!-- end: {key} -->"
 
 
 def hardware(devices: Sequence[str]) -> str:
-    """What trained, and this machine's processor."""
+    """The devices that trained, and the processor of this machine, in words."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     here = f"{_processor()}, {cores} cores"
     others = [one for one in devices if one != platform.machine()]  # which is how records name a CPU

@@ -16,7 +16,7 @@ from orchestrator.protocols.plan import TablePlan
 
 
 def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
-    """What will be run, before it is."""
+    """Data, test images, fits and differences to the paper of a planned table, as lines of text."""
     yield f"{plan.title}: {plan.table.caption}"
     if plan.split is not None:
         yield f"  --scale {plan.scale_name}: {plan.scale.about}"
@@ -38,7 +38,7 @@ def plan_lines(plan: TablePlan, num_open: int, estimate: str) -> Iterator[str]:
 
 
 def plan_dict(plan: TablePlan) -> dict[str, Any]:
-    """What will be run, as plain values."""
+    """Data, test images, fits and differences to the paper of a planned table, as plain values for JSON."""
     return {
         "title": plan.title,
         "scale": plan.scale_name,

@@ -83,7 +83,7 @@ def ended(record: FitRecord) -> int:
 
 
 def length(record: FitRecord) -> int:
-    """How long it took, in milliseconds."""
+    """Duration in milliseconds."""
     return round(1000 * record.seconds)
 
 

@@ -125,7 +125,7 @@ def runs(mask: np.ndarray) -> dict[str, list[int]]:
 
 
 def refused(problem: str) -> MlflowException:
-    """What a server answers with status 400."""
+    """The exception that makes MLflow's server answer with status 400."""
     return MlflowException(problem, error_code=INVALID_PARAMETER_VALUE)
 
 

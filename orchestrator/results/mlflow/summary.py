@@ -17,7 +17,7 @@ from orchestrator.selection.reevaluation import Reevaluated
 
 @dataclass(frozen=True)
 class Late:
-    """What a trial gets at the end of its study."""
+    """Metrics and tags that a trial's run gets at the end of its study."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)

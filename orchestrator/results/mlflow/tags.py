@@ -20,7 +20,7 @@ def study_tags(store: StudyStore, plan: SplitPlan | None = None) -> dict[str, st
 
 
 def split_tags(plan: SplitPlan) -> dict[str, str]:
-    """How the cases were split."""
+    """MLflow tags that describe the split of the cases."""
     pairs = plan.num_near_duplicates
     return {
         "split": plan.name,

@@ -24,7 +24,7 @@ from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.training.recipe import Recipe
 
-ALWAYS_TOLD = (
+ALWAYS_SHOWN = (
     *("image_size", "epochs", "batch_size", "learning_rate", "optimizer", "weight_decay", "schedule", "loss"),
     "augmentation",
 )
@@ -44,8 +44,8 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         trial=number,
         network=_network(snapshot, trial, record),
         params=trial.params,
-        recipe=told_of_training(trial.configuration.recipe),
-        options=told_of_network(trial.configuration),
+        recipe=shown_of_training(trial.configuration.recipe),
+        options=shown_of_network(trial.configuration),
         folds=tuple(fold_lines(snapshot, trial, score)),
         scores=(validation_line(snapshot, score), *outside),
         strata=tuple(breakdown(scored)[1:]),
@@ -77,17 +77,17 @@ def network_metrics(snapshot: StudySnapshot, number: int, *, counts: bool) -> di
     return found | ({} if milliseconds is None else {"fps": 1000 / milliseconds})
 
 
-def told_of_training(recipe: Recipe) -> dict[str, object]:
+def shown_of_training(recipe: Recipe) -> dict[str, object]:
     """Fields of a recipe that papers always say, and every other one that acts and is not at its default."""
     departures = recipe.departures
     return {
         name: getattr(recipe, name)
         for name in Recipe.model_fields
-        if name in departures or name in ALWAYS_TOLD
+        if name in departures or name in ALWAYS_SHOWN
     }
 
 
-def told_of_network(configuration: Configuration) -> dict[str, object]:
+def shown_of_network(configuration: Configuration) -> dict[str, object]:
     """The network's encoder, where that can be chosen, and its parameters that are not at their default."""
     from orchestrator import models
 

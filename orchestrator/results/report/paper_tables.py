@@ -55,7 +55,7 @@ def rows(studies: Sequence[StudyFacts], marked: Marked = frozenset()) -> list[li
 
 
 def notes(table: Sequence[Sequence[str]]) -> list[str]:
-    """What stands below a table."""
+    """Notes that are printed below a table, one sentence each."""
     return [NOTE, *([STAR] if any("*" in cell for row in table[1:] for cell in row) else [])]
 
 

@@ -46,7 +46,7 @@ def short_leaderboard(
     room = max(LEAST_ROOM, width - sum(widths) - GAP * len(widths))
     table.add_column("configuration", width=room)
     for place, (rank, row) in enumerate(ranked):
-        details = Text("\n".join(_told(row, shared, room)))
+        details = Text("\n".join(_details(row, shared, room)))
         table.add_row(*(column[place] for _, column in numbers), details, style="bold" if rank == 1 else None)
     above = f"{study}, scores on validation images in percent: {_counted(rows)}"
     same = [f"in all trials: {_configuration(shared).replace(GLUE, ' ')}"] if shared else []
@@ -89,7 +89,7 @@ def _value(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[: half - 1]}…{text[-half:]}"
 
 
-def _told(row: LeaderboardRow, shared: Mapping[str, Any], room: int) -> list[str]:
+def _details(row: LeaderboardRow, shared: Mapping[str, Any], room: int) -> list[str]:
     """What was tried, and why the trial has no rank: LINES lines of `room` characters at most."""
     why = _why_unranked(row)
     tried = _configuration({name: value for name, value in row.searched.items() if name not in shared})

@@ -319,7 +319,7 @@ def _compared(
 
 
 def _range(ends: tuple[float, float]) -> str:
-    """Of a difference, in points."""
+    """The ends of an interval of a difference, as text, in percentage points."""
     return f"{points(ends[0])} to {points(ends[1])}" if math.isfinite(ends[0]) else "unknown"
 
 

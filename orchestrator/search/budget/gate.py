@@ -15,9 +15,9 @@ class BudgetGate:
     """Open while new trials may start. Once closed it stays closed for this run; `end` is the reason."""
 
     def __init__(
-        self, budget: Budget, spending: ResourceUsage, num_lanes: Callable[[], int] = lambda: 1
+        self, budget: Budget, usage: ResourceUsage, num_lanes: Callable[[], int] = lambda: 1
     ) -> None:
-        self.budget, self.spending, self.num_lanes = budget, spending, num_lanes
+        self.budget, self.usage, self.num_lanes = budget, usage, num_lanes
         self.end: End | None = None
         self.reserved = 0.0  # fits after the search: the re-evaluation of finalists
 
@@ -57,26 +57,26 @@ class BudgetGate:
 
     def time_left(self) -> float | None:
         """The share of the hours or GPU-hours that is left, of both the smaller; None where neither is a limit."""
-        spent = self.spending.spent()
+        spent = self.usage.spent()
         used = ((self.budget.hours, spent.hours), (self.budget.gpu_hours, spent.gpu_hours))
         return min((max(0.0, 1 - found / limit) for limit, found in used if limit), default=None)
 
     @property
     def is_out_of_time(self) -> bool:
         """Whether the hours of this run are used up, which ends everything."""
-        return self.budget.hours is not None and self.spending.hours >= self.budget.hours
+        return self.budget.hours is not None and self.usage.hours >= self.budget.hours
 
     def affords(self, fit_ids: Iterable[str]) -> bool:
         """Whether the rest of these fits, and the re-evaluation, stay within the epochs and GPU-hours."""
         if self.budget.epochs is None and self.budget.gpu_hours is None:
             return True
-        after = self.spending.spent() + self.cost_of(self.spending.left_of(fit_ids) + self.reserved)
+        after = self.usage.spent() + self.cost_of(self.usage.left_of(fit_ids) + self.reserved)
         limits = ((self.budget.epochs, after.epochs), (self.budget.gpu_hours, after.gpu_hours))
         return all(limit is None or found <= limit for limit, found in limits)
 
     def cost_of(self, num_fits: float) -> Cost:
         """Expected cost of further fits, from the mean of finished ones."""
-        return cost_of(num_fits, self.spending.per_fit(), self.num_lanes(), self.spending.gpus_per_lane)
+        return cost_of(num_fits, self.usage.per_fit(), self.num_lanes(), self.usage.gpus_per_lane)
 
     def _end(
         self,
@@ -88,7 +88,7 @@ class BudgetGate:
         spent = held_back = new = Cost()
         if self.budget.is_of_training:
             kept = fits_held_back() + self.reserved
-            spent, held_back, new = self.spending.spent(), self.cost_of(kept), self.cost_of(new_fits)
+            spent, held_back, new = self.usage.spent(), self.cost_of(kept), self.cost_of(new_fits)
         end = self.budget.used_up(num_trials, spent, held_back, new)
         if end is None and self.budget.until_unlikely and (why := why_unlikely(shown())) is not None:
             return End("until_unlikely", why)

@@ -71,7 +71,7 @@ class Budget:
 
     @classmethod
     def of(cls, spec: StudySpec) -> Budget:
-        """What a specification allows to spend. Raises `BadStudy` where it has no limit."""
+        """The budget of a specification. Raises `BadStudy` if it has no limit."""
         return cls(spec.trials, spec.hours, spec.gpu_hours, spec.epochs, spec.until_unlikely)
 
     @property

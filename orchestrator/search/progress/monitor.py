@@ -163,8 +163,8 @@ class ProgressMonitor:
     def _draw(self) -> None:
         if self.engine is None:
             return
-        spending, end = self.gate.spending, self.gate.end
-        spent = spending.spent()
+        usage, end = self.gate.usage, self.gate.end
+        spent = usage.spent()
         standings = self.engine.state
         trials, others = trial_views(standings, self.ended, self.params, self.in_flight, MOST_SHOWN)
         self.latest = replace(
@@ -175,16 +175,16 @@ class ProgressMonitor:
             best=self.best(),
             objective=standings.objective.label(),
             front=standings.front(),
-            fits_done=spending.num_finished,
+            fits_done=usage.num_finished,
             epochs_done=int(spent.epochs),
             gpu_hours=spent.gpu_hours,
-            gpus_per_lane=spending.gpus_per_lane,
-            epochs_per_second=spending.epochs_per_second(),
+            gpus_per_lane=usage.gpus_per_lane,
+            epochs_per_second=usage.epochs_per_second(),
             images_per_second=sum(self.speeds.values()) or None,
             left=forecast(self.gate.budget, spent, self._ahead(), self._pace()),
             end=end.why if end is not None else None,
             ended_by=end.by if end is not None else None,
-            unfinished={fit_id: tuple(cost) for fit_id, cost in spending.unfinished().items()},
+            unfinished={fit_id: tuple(cost) for fit_id, cost in usage.unfinished().items()},
         )
 
     def _state(self) -> State:
@@ -216,9 +216,9 @@ class ProgressMonitor:
         )
 
     def _pace(self) -> Pace:
-        spending = self.gate.spending
+        usage = self.gate.usage
         busy = max(1, self.lanes.busy)
-        return Pace(spending.per_fit(), spending.epochs_per_second(), busy * (spending.gpus_per_lane or 1))
+        return Pace(usage.per_fit(), usage.epochs_per_second(), busy * (usage.gpus_per_lane or 1))
 
     def _run(self) -> None:
         while not self.closing.wait(PERIOD_S):

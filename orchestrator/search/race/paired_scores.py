@@ -304,9 +304,9 @@ class PairedScores:
     def fit_noise(self) -> tuple[float, float]:
         """SD of one fit's mean Dice from training twice, and its weight in degrees of freedom.
 
-        The prior, drawn towards what this study shows: what trials and folds do not explain of the fold means
-        (residual.py), less what images explain. The larger the part of images, the less the rest can be told, and the
-        less it weighs.
+        The prior, shrunk towards an estimate from this study: the residual variance of the fold means after effects of
+        trial and fold (fit_noise.py), minus the variance from sampling images. The more of the residual variance
+        image sampling explains, the less reliable the estimate, so the more the prior weighs.
         """
         if self._noise is None:
             self._noise, self._noise_of = self._find_fit_noise(), self.num_scores

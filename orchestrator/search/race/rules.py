@@ -26,7 +26,7 @@ from orchestrator.search.race.paired_scores import ChosenBy, Comparison, PairedS
 
 @dataclass(frozen=True)
 class Verdict:
-    """What happens to a trial after a fold, and why."""
+    """The decision on a trial after a fold, and its reason."""
 
     action: Action  # go: next fold now; pause: may go on later; stop: never again
     reason: str  # one sentence with its numbers
@@ -48,7 +48,7 @@ class Rule(ABC):
 
     @abstractmethod
     def judge(self, board: PairedScores, number: int) -> Verdict:
-        """What happens to a trial after a fold."""
+        """The verdict on a trial after a fold."""
 
     @abstractmethod
     def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
@@ -215,7 +215,7 @@ class Race:
         self.board.see(number, values, chosen_by)
 
     def judge(self, number: int) -> Verdict:
-        """What happens to a trial after a fold. With all folds it is `go`: there is nothing left to decide."""
+        """The verdict on a trial after a fold; `go` if it has all folds."""
         if not self.board.folds(number):
             raise ValueError(f"trial {number} has no finished fold to judge")
         if self.board.is_complete(number):

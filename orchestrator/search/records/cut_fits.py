@@ -22,7 +22,7 @@ class CutFit:
 
     @property
     def seconds(self) -> float:
-        """Of its epochs."""
+        """Seconds that its epochs took."""
         return sum(row.get("seconds", 0.0) for row in self.rows)
 
 

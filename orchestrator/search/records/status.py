@@ -99,7 +99,7 @@ class LaneCount:
 
 @dataclass(frozen=True)
 class Left:
-    """What is still to come, as far as it can be estimated."""
+    """Estimate of the remaining fits and of the remaining time of a search."""
 
     seconds: float | None = None
     fits: float | None = None

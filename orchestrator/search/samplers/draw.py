@@ -106,7 +106,7 @@ def _least(tried: Sequence[Configuration], limit: Limit) -> str:
 def refuse_unless_drawn(
     space: SearchSpace, sampler: SamplerName, directions: Sequence[StudyDirection], seed: int
 ) -> tuple[str, ...]:
-    """What a user should know of the sampler. Raises `BadStudy` if it cannot sample this space.
+    """Remarks on the sampler for the user, a sentence each. Raises `BadStudy` if it cannot sample this space.
 
     A sampler of Optuna or OptunaHub is tried on two invented trials, so that what it refuses is known before a fit.
     """

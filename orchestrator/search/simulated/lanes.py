@@ -11,7 +11,7 @@ from orchestrator.search.engine import Engine, Idle, Visit
 
 
 class Fits(Protocol):
-    """What stands in for training."""
+    """Interface of simulated fits: their scores, epoch by epoch, and their time."""
 
     def curve(self, number: int, fold: int) -> Sequence[float]:
         """Validation Dice of a fit, epoch by epoch; the fit has begun."""

@@ -67,7 +67,7 @@ class SearchSpace(Tables):
 
     @property
     def where(self) -> str:
-        """What an error message names."""
+        """The path of the file, for error messages."""
         return str(self.path or "search space")
 
     @property
@@ -176,7 +176,7 @@ class SearchSpace(Tables):
         return tuple(map(self.of, self.networks)) if self.own else (self,)
 
     def of(self, network: str) -> SearchSpace:
-        """What the file says of one network."""
+        """The search space of one of the networks, with its parameters by plain names."""
         one = self.member(network)
         return SearchSpace(
             one.networks,

@@ -46,7 +46,7 @@ class Tables:
     own: dict[str, OwnTables] = field(default_factory=dict, kw_only=True)
 
     def own_of(self, network: str) -> OwnTables:
-        """What is said of a network alone."""
+        """The tables of one network."""
         return self.own.get(network) or OwnTables()
 
     def fixed_of(self, network: str) -> dict[str, Any]:

@@ -132,12 +132,12 @@ class StudySnapshot:
 
     @cached_property
     def objective(self) -> Objective:
-        """What the search makes as large as it can."""
+        """The objective that the search maximises."""
         return objective_over(self.record.spec.objective, self.datasets)
 
     @cached_property
     def network_sizes(self) -> NetworkSizes:
-        """How large networks are, as far as it was counted."""
+        """Number of parameters and operations of the networks that were counted."""
         return self.store.network_sizes
 
     @cached_property
@@ -326,7 +326,7 @@ class StudySnapshot:
         return self._scores[key]
 
     def partial(self, trial: StudyTrial) -> PartialScore | None:
-        """What a trial has shown on the folds that it has; None where it has all."""
+        """Score of a trial over its finished folds; None if all are finished."""
         if len(trial.records) == trial.num_folds:
             return None
         return trial.partial_of(self.score_of(trial.records, trial.configuration) if trial.records else None)

@@ -125,7 +125,7 @@ class StudyRecord:
     spec: StudySpec
 
     def as_dict(self) -> dict[str, Any]:
-        """One flat table."""
+        """All keys of `study.json` in one flat table, with plain values."""
         return self.made_of.model_dump(exclude_none=True) | asdict(self.spec)
 
     def resumed(self, spec: StudySpec) -> StudyRecord:

@@ -259,7 +259,7 @@ class StudyStore(StudyFolder):
         return self.snapshot().stored_trials
 
     def objective(self) -> Objective:
-        """What the search makes as large as it can."""
+        """The objective that the search maximises."""
         return self.snapshot().objective
 
     def secondary(self) -> SecondaryGoals:

@@ -49,7 +49,7 @@ class StudyTrial:
 
     @property
     def partial(self) -> PartialScore | None:
-        """What it has shown on the folds that it has; None where it has all."""
+        """Score over the finished folds; None if all are finished."""
         if len(self.records) == self.num_folds:
             return None
         return self.partial_of(score_trial(self.records, self.configuration) if self.records else None)

@@ -55,7 +55,7 @@ def test_what_changes_after_it_was_found_sound_is_seen_though_size_and_time_stay
         refuse_changed([dataset], tmp_path / "cache")
 
 
-def test_every_file_that_changed_is_told_at_once(dataset, tmp_path):
+def test_every_file_that_changed_is_reported_at_once(dataset, tmp_path):
     dataset.cases[0].image.unlink()
     dataset.cases[1].mask.write_bytes(b"")
     with pytest.raises(BadData) as error:

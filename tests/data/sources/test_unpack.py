@@ -92,7 +92,7 @@ def test_a_name_that_could_do_harm_is_refused(tmp_path, name, words, form):
         (lambda p: a_zip(p), "found none"),
     ],
 )  # fmt: skip
-def test_links_devices_twins_and_nothing_at_all_are_refused(tmp_path, make: Callable[[Path], Path], words):
+def test_links_devices_doubles_and_nothing_at_all_are_refused(tmp_path, make: Callable[[Path], Path], words):
     assert words in refusal(make(tmp_path / "archive"))
 
 

@@ -39,7 +39,7 @@ def fitted(plan: SplitPlan) -> set[str]:
 @pytest.mark.parametrize("splits", DEALT)
 @given(world=worlds, seed=st.integers(0, 3))
 @FEW
-def test_no_study_sees_a_case_of_its_outer_fold_or_one_of_its_group_or_a_twin(
+def test_no_study_sees_a_case_of_its_outer_fold_or_one_of_its_group_or_a_near_duplicate(
     splits: str, world: World, seed: int
 ):
     plan, outer = nested(splits, world, seed)

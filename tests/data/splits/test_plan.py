@@ -56,7 +56,7 @@ def test_every_case_has_one_part_in_every_fold_and_unseen_ones_have_none(
 @given(world=worlds, seed=st.integers(0, 3))
 @FEW
 @example(world=FIXED, seed=0)
-def test_no_group_and_no_twins_straddle_a_fold_or_training_and_an_unseen_dataset(
+def test_no_group_and_no_near_duplicates_straddle_a_fold_or_training_and_an_unseen_dataset(
     splits: str, world: World, seed: int
 ):
     plan, component = plan_of(splits, world, seed), world.component_of()
@@ -72,7 +72,7 @@ def test_no_group_and_no_twins_straddle_a_fold_or_training_and_an_unseen_dataset
 @given(world=worlds)
 @FEW
 @example(world=FIXED)
-def test_dealt_folds_validate_every_case_equally_often_and_are_of_one_size(splits: str, world: World):
+def test_drawn_folds_validate_every_case_equally_often_and_are_of_one_size(splits: str, world: World):
     plan, sizes = plan_of(splits, world), group_sizes(world, plan_of(splits, world))
     validated = Counter(id for fold in plan.folds for id in fold.val)
     assert set(validated.values()) == {DEALT[splits]} == {plan.num_repeats}
@@ -125,7 +125,7 @@ def test_each_fold_validates_one_center_or_dataset_but_for_what_the_others_know(
 @pytest.mark.parametrize("splits", EVERY)
 @given(world=worlds, random=st.randoms(use_true_random=False))
 @FEW
-def test_the_order_of_datasets_cases_and_twins_does_not_matter(splits: str, world: World, random):
+def test_the_order_of_datasets_cases_and_near_duplicates_does_not_matter(splits: str, world: World, random):
     def shuffled(data):
         return replace(data, cases=tuple(random.sample(data.cases, len(data.cases))))
 
@@ -146,7 +146,7 @@ def test_folds_differ_in_cases_by_no_more_than_the_largest_group(data, num_folds
 
 
 @given(st.lists(st.sampled_from([0.0, 0.02, 0.1, 0.4]), min_size=10, max_size=80), st.integers(2, 5))
-def test_single_images_without_polyp_are_dealt_evenly(fractions, num_folds):
+def test_single_images_without_polyp_are_spread_evenly(fractions, num_folds):
     data = dataset([[fraction] for fraction in fractions])
     area = {case.id: case.polyp_fraction for case in data.cases}
     plan = five_fold([data], seed=0, num_folds=num_folds, holdout=0)
@@ -154,7 +154,7 @@ def test_single_images_without_polyp_are_dealt_evenly(fractions, num_folds):
     assert max(counts) - min(counts) <= 1
 
 
-def test_single_images_are_dealt_evenly_with_a_fold_like_every_other():
+def test_single_images_are_spread_evenly_with_a_fold_like_every_other():
     plan = five_fold([SINGLES], seed=3, holdout=0)
     area = {case.id: case.polyp_fraction for case in SINGLES.cases}
     assert [len(fold.val) for fold in plan.folds] == [12] * 5
@@ -206,7 +206,7 @@ def test_another_seed_makes_another_plan(splits: str):
     assert plan_of(splits, FIXED, seed=1).test != plan_of(splits, FIXED, seed=0).test
 
 
-def test_the_first_of_several_deals_is_the_plain_one_and_no_fold_comes_twice():
+def test_the_first_of_several_draws_is_the_plain_one_and_no_fold_comes_twice():
     plan = make_plan("repeated:4x3", [VIDEOS], seed=5)
     assert [fold.name for fold in plan.folds[:4]] == [
         "repeat 0 fold 0", "repeat 0 fold 1", "repeat 0 fold 2", "repeat 1 fold 0",
@@ -217,7 +217,7 @@ def test_the_first_of_several_deals_is_the_plain_one_and_no_fold_comes_twice():
     assert len({fold.val for fold in plan.folds}) == 12
 
 
-def test_repeats_that_could_only_deal_the_same_folds_are_refused():
+def test_repeats_that_could_only_draw_the_same_folds_are_refused():
     with pytest.raises(
         BadSplit, match=r"2 repeats of 5 folds: .* of 5 groups there are at most 1; use fewer"
     ):

@@ -32,7 +32,7 @@ def twice(splits: str, world: World, seed: int) -> tuple[SplitPlan, SplitPlan]:
 @pytest.mark.parametrize("splits", DEALT)
 @given(world=worlds, seed=st.integers(0, 3))
 @settings(max_examples=15, deadline=None)
-def test_folds_dealt_again_keep_the_hold_out_and_part_no_group(splits: str, world: World, seed: int):
+def test_folds_drawn_again_keep_the_hold_out_and_part_no_group(splits: str, world: World, seed: int):
     plan, again = twice(splits, world, seed)
     component = world.component_of()
     assert (again.test, again.kind, again.datasets) == (plan.test, plan.kind, plan.datasets)
@@ -42,7 +42,7 @@ def test_folds_dealt_again_keep_the_hold_out_and_part_no_group(splits: str, worl
 
 
 @pytest.mark.parametrize("splits", DEALT)
-def test_folds_dealt_again_are_others_of_the_same_cases_and_make_a_split_file(splits: str, tmp_path):
+def test_folds_drawn_again_are_others_of_the_same_cases_and_make_a_split_file(splits: str, tmp_path):
     unseen = [dataset([[0.3]] * 3, "Far")]
     plan = make_plan(splits, [MANY], seed=0, unseen=unseen)
     again = resplit(plan, [MANY], unseen)
@@ -54,7 +54,7 @@ def test_folds_dealt_again_are_others_of_the_same_cases_and_make_a_split_file(sp
     assert read_plan(tmp_path / "again.json", [MANY], unseen) == again
 
 
-def test_few_groups_are_dealt_until_the_fewest_folds_are_the_same():
+def test_few_groups_are_drawn_until_the_fewest_folds_are_the_same():
     for num_groups, most in ((6, 5), (7, 2), (8, 0), (10, 0)):  # one group is held out
         few = dataset([[0.05 * (group % 4 + 1)] * 6 for group in range(num_groups)])
         for seed in range(5):
@@ -80,7 +80,7 @@ def test_folds_that_follow_from_datasets_or_were_given_stay_as_they_are(tmp_path
 @pytest.mark.parametrize(
     "asked", ["five-fold", "k-fold:7", "repeated:2x3", "holdout", "cross-dataset", "leave-one-center-out"]
 )
-def test_the_name_of_a_kind_says_how_to_deal_it_again(asked: str):
+def test_the_name_of_a_kind_says_how_to_draw_it_again(asked: str):
     kind = parse_kind(asked)
     assert kind is not None and kind_named(kind.name) == kind
     assert kind_named("my-own-split") is None

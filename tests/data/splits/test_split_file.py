@@ -157,7 +157,7 @@ def test_a_group_that_straddles_is_named(written):
         read_plan(path, [replace(VIDEOS, cases=merged)], [FAR])
 
 
-def test_a_file_is_checked_against_the_twins_it_was_made_with(written):
+def test_a_file_is_checked_against_the_near_duplicates_it_was_made_with(written):
     plan, path = written
     parted = [(plan.folds[0].val[0], plan.folds[1].val[0]), ("Clinic/0-0", "Far/0-0")]
     write_plan(replace(plan, near_duplicates=tuple(parted)), path)
@@ -242,7 +242,7 @@ def test_a_split_of_ones_own_may_leave_cases_out_and_say_why(own):
     assert plan.num_dropped == {"blurred": 1, "twin in the training datasets": 1}
 
 
-def test_twins_that_a_split_of_ones_own_parts_are_named(own):
+def test_near_duplicates_that_a_split_of_ones_own_parts_are_named(own):
     first = json.loads(own().read_text())["folds"][0]
     with pytest.raises(BadSplit, match="are in train and in val") as error:
         read_plan(own(), [VIDEOS], [], near_duplicates=[(first["train"][0], first["val"][0])])

@@ -58,7 +58,7 @@ def register(uri: str, bundle: Path, run_id: str, network: Network = FOLD, **wor
     )
 
 
-def test_a_server_that_does_not_answer_is_told_with_what_to_do(
+def test_a_server_that_does_not_answer_is_reported_with_what_to_do(
     exported: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.results.report.champion_facts import told_of_network, told_of_training
+from orchestrator.results.report.champion_facts import shown_of_network, shown_of_training
 from orchestrator.results.report.checklists.filled import counts, filled, markdown
 from orchestrator.results.report.checklists.lists import CHECKLISTS
 from orchestrator.results.report.facts import (
@@ -81,7 +81,7 @@ def champion() -> ChampionFacts:
         trial=1,
         network="that of fold 2 of trial 1, the fold of median Dice",
         params={"image_size": 352, "learning_rate": 0.01},
-        recipe=told_of_training(Recipe(image_size=352, learning_rate=0.01)),
+        recipe=shown_of_training(Recipe(image_size=352, learning_rate=0.01)),
         options={},
         folds=(ScoreLine("fold 0", 20, {"dice": 0.8}),),
         scores=(
@@ -154,7 +154,7 @@ def test_the_methods_name_every_setting_of_training_that_is_not_its_default(stud
     needs = {other: values[0] for field, (other, values) in USED_WITH.items() if field == name}
     needs |= {"schedule": "plateau"} if name == "plateau_patience" else {}
     recipe = Recipe(**needs | {name: another(name)})
-    champion = replace(study.champion, recipe=told_of_training(recipe))
+    champion = replace(study.champion, recipe=shown_of_training(recipe))
     said = settings_text({name: getattr(recipe, name)})
     assert said in methods(replace(study, champion=champion))
     assert set(needs) <= set(champion.recipe) and "momentum" not in {*champion.recipe} - {name}
@@ -165,7 +165,7 @@ def test_a_frozen_encoder_and_options_of_the_network_are_in_methods_and_checklis
         sampling="centers", augmentation="rand_augment", augmentation_strength=0.25, freeze_epochs=3
     )
     champion = replace(
-        study.champion, options={"adaptation": "lora", "lora_rank": 4}, recipe=told_of_training(recipe)
+        study.champion, options={"adaptation": "lora", "lora_rank": 4}, recipe=shown_of_training(recipe)
     )
     adapted = replace(study, champion=champion, metrics={"parameters": 22e6, "trained": 1e6})
     said = {one.number: one.text for one in filled("claim", adapted)}
@@ -178,9 +178,9 @@ def test_a_frozen_encoder_and_options_of_the_network_are_in_methods_and_checklis
     assert "augmentation strength 0.25" in said["9"] and "sampling centers" in said["9"]
 
 
-def test_the_encoder_is_told_also_where_it_is_the_default():
+def test_the_encoder_is_reported_also_where_it_is_the_default():
     space = parse_space('network = "encoder_decoder"\n[fixed]\nwidth = 64\nepochs = 3\n')
-    told = told_of_network(space.configuration(space.baseline_params()))
+    told = shown_of_network(space.configuration(space.baseline_params()))
     assert told == {"encoder": "tf_efficientnet_lite0", "width": 64}
 
 

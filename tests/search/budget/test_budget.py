@@ -87,11 +87,11 @@ def trained(tmp_path_factory):
 
 def test_records_of_earlier_runs_count(trained):
     ledger, _ = trained
-    spending = ResourceUsage(ledger)
-    assert (spending.spent().epochs, spending.per_fit()) == (6, FitCost(1.0, 3.0))
-    assert spending.spent().gpu_hours == pytest.approx(2 / 3600)  # two seconds in a lane without a GPU
-    spending.lane(gpus_per_worker=0.5, workers=1)
-    assert spending.spent().gpu_hours == pytest.approx(1 / 3600)
+    usage = ResourceUsage(ledger)
+    assert (usage.spent().epochs, usage.per_fit()) == (6, FitCost(1.0, 3.0))
+    assert usage.spent().gpu_hours == pytest.approx(2 / 3600)  # two seconds in a lane without a GPU
+    usage.lane(gpus_per_worker=0.5, workers=1)
+    assert usage.spent().gpu_hours == pytest.approx(1 / 3600)
 
 
 def test_a_refit_is_no_part_of_the_search(trained, tmp_path):
@@ -104,14 +104,14 @@ def test_a_refit_is_no_part_of_the_search(trained, tmp_path):
 
 def test_epochs_in_flight_count_once_and_the_record_has_the_last_word(trained, tmp_path):
     ledger, specs = trained
-    spending = ResourceUsage(Ledger(tmp_path))
+    usage = ResourceUsage(Ledger(tmp_path))
     fit_id = specs[0].fit_id
-    spending.add_epochs(fit_id, [row(0, 0.5), row(1, 0.5)])
-    spending.add_epochs(fit_id, [row(1, 0.5), row(2, 0.5)])  # told again by a lane that started anew
-    assert spending.spent().epochs == 3
-    assert spending.unfinished() == {fit_id: [3, pytest.approx(0.3), 1]}
-    spending.finish(ledger.read(fit_id))
-    assert (spending.spent().epochs, spending.unfinished()) == (3, {})
+    usage.add_epochs(fit_id, [row(0, 0.5), row(1, 0.5)])
+    usage.add_epochs(fit_id, [row(1, 0.5), row(2, 0.5)])  # told again by a lane that started anew
+    assert usage.spent().epochs == 3
+    assert usage.unfinished() == {fit_id: [3, pytest.approx(0.3), 1]}
+    usage.finish(ledger.read(fit_id))
+    assert (usage.spent().epochs, usage.unfinished()) == (3, {})
 
 
 def test_what_fits_cost_that_never_came_on_record_is_remembered(tmp_path):
@@ -123,16 +123,16 @@ def test_what_fits_cost_that_never_came_on_record_is_remembered(tmp_path):
 
 def test_the_pace_is_that_of_the_last_minutes(tmp_path):
     clock = Clock()
-    spending = ResourceUsage(Ledger(tmp_path), clock=clock)
-    assert spending.epochs_per_second() is None
+    usage = ResourceUsage(Ledger(tmp_path), clock=clock)
+    assert usage.epochs_per_second() is None
     for second in range(2000):
         clock.now = float(second)
         if second < 1000 or second % 10 == 0:
-            spending.add_epochs(f"fit {second}", [row(0, 0.5)])
-    assert spending.epochs_per_second() == pytest.approx(0.1, rel=0.1)
+            usage.add_epochs(f"fit {second}", [row(0, 0.5)])
+    assert usage.epochs_per_second() == pytest.approx(0.1, rel=0.1)
 
 
-def test_a_purse_that_is_closed_stays_closed(tmp_path):
+def test_a_gate_that_is_closed_stays_closed(tmp_path):
     clock = Clock()
     gate = BudgetGate(Budget(hours=2.0), ResourceUsage(Ledger(tmp_path), clock=clock))
     assert gate.is_open(3, lambda: 0, list)

@@ -140,7 +140,7 @@ def test_a_race_is_forecast_to_save_fits_and_failures_to_cost_time():
     assert failing.gpu_hours > raced.gpu_hours
 
 
-def test_finalists_are_trained_again_where_they_cannot_be_told_apart():
+def test_finalists_are_re_evaluated_where_they_do_not_differ_significantly():
     kind = {"width": 1, "num_lanes": 5, "num_trials": 4, "race": "none", "repetitions": 1}
     alike = replace(WORLD, is_null=True)
     once, again = (forecast([60.0], world=alike, rescore=most, **kind) for most in (1, 3))
@@ -158,7 +158,7 @@ def test_a_nested_search_is_one_more_study_for_each_outer_fold_on_fewer_cases():
     assert one.hours * 3600 == pytest.approx(4 * START_S + 20 * 60 + 3 * 20 * 40)
 
 
-def test_widths_deal_every_batch_size():
+def test_widths_divide_every_batch_size():
     assert widths_of((8, 12), 16) == [1, 2, 4]
     assert widths_of((16,), 4) == [1, 2, 4]
 

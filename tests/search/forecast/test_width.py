@@ -75,7 +75,7 @@ def test_a_batch_that_one_gpu_takes_in_parts_makes_fits_wider(job):
     assert chosen(job, TIGHT).width == 2
 
 
-def test_a_paper_configuration_that_cannot_be_trained_is_told(job):
+def test_a_paper_configuration_that_cannot_be_trained_is_reported(job):
     choice = chosen(job, "one image does not fit")
     assert (choice.width, choice.why) == (
         1,

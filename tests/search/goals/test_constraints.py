@@ -149,7 +149,7 @@ def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(templat
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_a_barred_configuration_is_nobodys_measure(rule):
+def test_no_trial_is_compared_with_an_ineligible_one(rule):
     race = Race(rule, [["a", "b", "c", "d"]] * 5)
     high, low = [0.9, 0.8, 0.9, 0.8], [0.5, 0.4, 0.5, 0.4]
     race.exclude(0)

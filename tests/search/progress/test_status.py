@@ -135,7 +135,7 @@ class Watched:
         if epochs_in_flight:
             rows = [row(epoch, 0.4) for epoch in range(epochs_in_flight)]
             spec = fold_specs(self.disk.state.configurations[number], self.disk.study.plan)[fold]
-            self.gate.spending.add_epochs(spec.fit_id, rows)
+            self.gate.usage.add_epochs(spec.fit_id, rows)
             self.monitor.epochs_reported(number, fold, rows, 3, done=False)
             return
         self.disk.carry_out(name, visit)
@@ -229,7 +229,7 @@ def test_who_looks_at_a_study_that_has_just_begun_makes_nothing(tmp_path):
     assert not study.store.journal_file.exists()
 
 
-def test_a_study_without_a_status_is_told_too(watched):
+def test_a_study_without_a_status_is_reported_too(watched):
     watched.visit()
     found = recorded_status(watched.store.snapshot())
     assert (found.state, found.fits_done) == ("killed", 5)

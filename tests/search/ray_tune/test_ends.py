@@ -213,7 +213,7 @@ def test_no_budget_is_overdrawn(template, tmp_path, race: RuleName, limit: int):
         folder = tmp_path / f"{seed}-{noise}"
         disk = DiskStudy(template, folder, num_trials=None, epochs=limit, race=race, noise=noise, seed=seed)
         disk.run()
-        assert limit - 20 < disk.gate.spending.spent().epochs <= limit
+        assert limit - 20 < disk.gate.usage.spent().epochs <= limit
         assert TrialState.RUNNING not in {trial.state for trial in disk.trials}
         assert TrialState.COMPLETE in {trial.state for trial in disk.trials}
 
@@ -228,10 +228,8 @@ def test_a_budget_ends_a_study_that_was_killed_as_one_that_was_not(template, tmp
     killed.run(after)
     _, visit = killed.suggest()
     fit_id = killed.state.fit_ids[visit["number"]][visit["folds"][0]]
-    killed.gate.spending.add_epochs(fit_id, [row(0, 0.5), row(1, 0.5)])
-    resumed = DiskStudy(
-        template, tmp_path / "killed", unfinished=killed.gate.spending.unfinished(), **options
-    )
+    killed.gate.usage.add_epochs(fit_id, [row(0, 0.5), row(1, 0.5)])
+    resumed = DiskStudy(template, tmp_path / "killed", unfinished=killed.gate.usage.unfinished(), **options)
     resumed.run()
     assert [(t.state, t.value) for t in resumed.trials] == [(t.state, t.value) for t in calm.trials]
 

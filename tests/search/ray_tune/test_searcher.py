@@ -126,7 +126,7 @@ def test_a_budget_of_epochs_names_a_champion_with_all_folds_and_is_hardly_overdr
     disk = DiskStudy(template, tmp_path, num_trials=None, race="paired", epochs=90)
     disk.run()
     assert disk.gate.end.by == "epochs"
-    assert 80 <= disk.gate.spending.spent().epochs <= 90
+    assert 80 <= disk.gate.usage.spent().epochs <= 90
     best = max((t for t in disk.trials), key=lambda t: t.value)
     assert best.state == TrialState.COMPLETE
     assert TrialState.RUNNING not in {t.state for t in disk.trials}
@@ -138,7 +138,7 @@ def test_when_the_hours_are_over_waiting_trials_wait_for_the_next_run(template, 
     first = DiskStudy(template, tmp_path, num_trials=12, race="paired", hours=1.0)
     first.run(5)
     assert len(first.engine.waiting) == 3
-    first.gate.spending.started -= 3600
+    first.gate.usage.started -= 3600
     first.run(1)
     assert first.gate.end.by == "hours"
     later = DiskStudy(template, tmp_path, num_trials=12, race="paired", hours=1.0)

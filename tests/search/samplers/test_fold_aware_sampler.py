@@ -129,7 +129,7 @@ def test_cost_divides_the_gain_by_as_much_as_time_is_left():
     assert np.allclose(whole, np.log([*COSTS.values()]), atol=0.3) and np.allclose(half, whole / 2)
 
 
-def test_a_setting_of_a_network_comes_back_with_the_parameters_of_that_network():
+def test_a_configuration_of_a_network_comes_back_with_the_parameters_of_that_network():
     trials = study_of(12, objective=over_networks).trials
     box = encoding(space_of(trials)[0], trials)
     points = box.points([trial.params for trial in trials])

@@ -336,7 +336,7 @@ def test_values_that_clash_only_on_another_network_than_the_baselines_are_found(
     )
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     text = """
     network = "unte"
     [search]
@@ -477,7 +477,7 @@ def test_an_override_to_a_batch_that_the_network_cannot_learn_from_is_refused():
         override(space.baseline_params(), ["batch_size=1"], space)
 
 
-def test_all_wrong_overrides_are_told_at_once():
+def test_all_wrong_overrides_are_reported_at_once():
     with pytest.raises(BadSpace) as caught:
         override(SPACE.baseline_params(), ["epochs", "epochs=-1", "loss=sgd"], SPACE)
     assert len(caught.value.problems) == 3
@@ -681,7 +681,7 @@ def test_mistakes_in_the_tables_of_a_network_name_their_table(old, new, expected
     assert any(expected in one for one in found)
 
 
-def test_all_mistakes_of_several_networks_are_told_at_once():
+def test_all_mistakes_of_several_networks_are_reported_at_once():
     text = CHOICE.replace("image_size = 64", "image_size = 40").replace("base_channels = 8\n[res", "[res")
     lines = problems(text.replace("learning_rate = 1e-3", "learning_rate = 1.0"))
     assert len(lines) == 3 and sum("image_size: unet needs" in line for line in lines) == 1

@@ -16,7 +16,7 @@ LAYOUT_TAG, LAYOUT = "layout", "3"
 
 
 class Key(NamedTuple):
-    """What a run is found by: its tags."""
+    """The tags by which a run is found again."""
 
     role: str
     trial: str = ""

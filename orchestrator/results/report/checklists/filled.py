@@ -23,7 +23,7 @@ NO_QUAIDE = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What stands in the checklist."""
+    """One item of a filled checklist: its number, wording, text and state."""
 
     number: str
     item: str
