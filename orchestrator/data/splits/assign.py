@@ -178,7 +178,3 @@ def _strata(groups: Sequence[Group]) -> dict[str, int]:
     sized = sorted((g for g in groups if not g.num_empty), key=lambda g: (g.area / len(g.cases), g.id))
     classes = {group.id: 1 + rank * NUM_SIZES // len(sized) for rank, group in enumerate(sized)}
     return {group.id: classes.get(group.id, 0) for group in groups}
-
-
-def _main_origin(group: Group) -> int:
-    return group.num_by_origin.index(max(group.num_by_origin))
