@@ -42,12 +42,12 @@ def plan(
     ],
     given: Mapping[str, Any],
     price: Annotated[
-        float | None, typer.Option(min=0, callback=finite, help="Of one device for an hour.")
+        float | None, typer.Option(min=0, callback=finite, help="Price per device-hour.")
     ] = None,
     failures: Annotated[
         float, typer.Option(min=0, callback=finite, help="Worker deaths per lane and hour.")
     ] = 0.0,
-    sampled: Annotated[int, typer.Option(min=0, help="Configurations to time besides the paper's.")] = 4,
+    sampled: Annotated[int, typer.Option(min=0, help="Configurations to time besides the baselines.")] = 4,
     unseen: Unseen = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,

@@ -38,13 +38,13 @@ class StudySpec:
     hours: Annotated[
         float | None,
         Ge(0),
-        Option("Wall time of this run; then all stops after its epoch. Run again to go on."),
+        Option("Wall time of this run; fits in flight then stop after their epoch. Run again to continue."),
     ] = None
     gpu_hours: Annotated[
         float | None,
         Ge(0),
         Option(
-            "Time of fits x GPUs they hold, over all runs; where there are none, time of fits in CPU lanes."
+            "GPU-hours of all fits (time x GPUs held) over all runs; without GPUs, hours of fits in CPU lanes."
         ),
     ] = None
     epochs: Annotated[int | None, Ge(1), Option("Training epochs of all fits, over all runs.")] = None
@@ -66,7 +66,7 @@ class StudySpec:
     objectives: Annotated[
         tuple[GoalName, ...],
         Option(
-            "What is maximised: mean over images (default), worst-fold, center-mean or worst-center. Repeat for "
+            "Objective: mean over images (default), worst-fold, center-mean or worst-center. Repeat for "
             "further objectives, also minimised ones: parameters, gmacs, inference_ms; the first names the champion.",
             is_fixed=True,
             flag="--objective",
@@ -75,8 +75,8 @@ class StudySpec:
     constraints: Annotated[
         tuple[str, ...],
         Option(
-            "What the champion may cost: 'parameters<=5e6', also gmacs, inference_ms. Repeat for several. What is "
-            "known to cost more is not trained, except the baseline.",
+            "Limit on the cost of the champion: 'parameters<=5e6', also gmacs, inference_ms. Repeat for several. "
+            "Configurations that are known to exceed it are not trained, except the baseline.",
             is_fixed=True,
             flag="--constraint",
         ),
@@ -84,10 +84,10 @@ class StudySpec:
     sampler: Annotated[
         SamplerName | None,
         Option(
-            "What chooses the next configuration. surrogate (default): a model predicts the score of every "
-            "configuration from the trials so far, and the one is tried of which most is to be expected. tpe (default "
-            "for several objectives): values that good trials have more often than bad ones. gp: like surrogate, but "
-            "takes scores on one fold for scores on all. random: none is preferred. Or any sampler of Optuna, "
+            "Hyperparameter sampler. surrogate (default): a model predicts the score of every configuration from "
+            "the trials so far, and the one with the largest expected gain is tried. tpe (default for several "
+            "objectives): values that good trials have more often than bad ones. gp: like surrogate, but takes scores "
+            "on one fold for scores on all. random: draws from the search space. Or any sampler of Optuna, "
             "'optuna:CmaEsSampler()', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
         ),
     ] = None
@@ -112,16 +112,16 @@ class StudySpec:
         int | None,
         Ge(2),
         Option(
-            "Outer folds: for each, first, a study of the same budget searches without its cases and is scored on "
-            "them, so that what the whole search gives on new images is known without selection bias."
+            "Number of outer folds. For each one a study of the same budget searches without its cases first and is "
+            "scored on them: an estimate, without selection bias, of the score of the whole search on new images."
         ),
     ] = None
     rescore: Annotated[
         int,
         Ge(0),
         Option(
-            "Of the trials that are not significantly different from the best one so many, at most, are re-evaluated "
-            "on fresh folds and training seeds before a champion is named; 0: none."
+            "Maximum number of finalists (the best trial, and those that are not significantly different from it) that "
+            "are re-evaluated on re-drawn folds with new seeds before the champion is chosen; 0: none."
         ),
     ] = 3
     seed: Annotated[

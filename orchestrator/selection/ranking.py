@@ -31,7 +31,7 @@ from orchestrator.search.store.derived import key_of
 from orchestrator.search.store.derived_scores import digest_of
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial, broken
-from orchestrator.selection.reevaluation import AFRESH, Reevaluated, SecondScoring
+from orchestrator.selection.reevaluation import NEW_FOLDS, Reevaluated, StoredReevaluation
 
 BASELINE = 0  # the number of its trial
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
@@ -63,7 +63,7 @@ class Selection:
     num_compared: int  # trials with all folds, the winner left out
     baseline: PairedTest | None  # the winner against it; None where it is that, or that is missing
     reevaluated: tuple[Reevaluated, ...] = ()  # finalists, the winner first
-    reevaluated_on: str = AFRESH  # the folds and seeds of that, in words
+    reevaluated_on: str = NEW_FOLDS  # the folds and seeds of that, in words
     failed_reevaluations: Mapping[int, str] = field(
         default_factory=dict
     )  # finalists left out for it, with the reason
@@ -93,7 +93,7 @@ class Selection:
         if not self.reevaluated:
             return ()
         first = self.reevaluated[0]
-        on_new_folds = self.reevaluated_on == AFRESH
+        on_new_folds = self.reevaluated_on == NEW_FOLDS
         where = "On folds and seeds that the search did not optimise over" if on_new_folds else "There"
         number = len(self.reevaluated) + len(self.failed_reevaluations)
         return (
@@ -249,7 +249,7 @@ def select_trial(
 
     `trial_number`: take that one, whichever the rule would choose. Found on disk where it was chosen before.
     """
-    second = SecondScoring(snapshot)
+    second = StoredReevaluation(snapshot)
     reevaluated = second.of(standing) if metric == "dice" else ()
     failed = second.failed(standing) if reevaluated else {}
     num_parameters = snapshot.network_sizes.num_parameters

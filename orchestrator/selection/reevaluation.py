@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from orchestrator.training.ray.dispatcher import JobUpdate
     from orchestrator.training.ray.lanes import Lanes
 
-AFRESH = "on fresh folds and seeds"
+NEW_FOLDS = "on fresh folds and seeds"
 Standing = Sequence[tuple[StudyTrial, TrialScore]]  # trials with all folds, best first
 
 
@@ -60,7 +60,7 @@ class Reevaluated:
 
     trial: int
     search: float  # what it was chosen by
-    fresh: float  # in the second scoring alone
+    fresh: float  # in the re-evaluation alone
     both: float  # over both
 
     @property
@@ -185,8 +185,8 @@ def reevaluation_specs(configuration: Configuration, plan: SplitPlan) -> tuple[F
 
 
 @dataclass(frozen=True)
-class SecondScoring:
-    """What the second scoring of a study has shown; each of its files is read once."""
+class StoredReevaluation:
+    """The re-evaluation of a study as it is on disk; each of its files is read once."""
 
     snapshot: StudySnapshot
 
@@ -204,7 +204,7 @@ class SecondScoring:
         """What finalists are trained again on; where groups are few, or folds were given, folds stay the same."""
         same, num_folds = num_same(self.snapshot.plan, self.plan), len(self.plan.folds)
         if not same:
-            return AFRESH
+            return NEW_FOLDS
         which = "the folds" if same == num_folds else f"folds of which {same} of {num_folds} are those"
         return f"from fresh seeds, on {which} of the search"
 
@@ -269,23 +269,23 @@ class SecondScoring:
 
 def reevaluated_on(snapshot: StudySnapshot) -> str:
     """What finalists are trained again on, in words."""
-    return SecondScoring(snapshot).where()
+    return StoredReevaluation(snapshot).where()
 
 
 def reevaluation_fits(
     snapshot: StudySnapshot, standing: Standing, numbers: Sequence[int]
 ) -> dict[int, tuple[FitSpec, ...]]:
-    """The fits of the second scoring, of each of these trials."""
-    return SecondScoring(snapshot).fits(standing, numbers)
+    """The fits of the re-evaluation, of each of these trials."""
+    return StoredReevaluation(snapshot).fits(standing, numbers)
 
 
 def settled(snapshot: StudySnapshot, standing: Standing, asked: int = 0) -> Reevaluation | None:
     """What is remembered of these very trials and of so many finalists or more; None if nothing is."""
-    return SecondScoring(snapshot).settled(standing, asked)
+    return StoredReevaluation(snapshot).settled(standing, asked)
 
 
 def read_rescoring(store: StudyStore) -> Reevaluation | None:
-    """What is remembered of the last second scoring. Raises `BadStudy` where its file was damaged."""
+    """The last re-evaluation, as stored; None if there was none. Raises `BadStudy` if its file is damaged."""
     file = _file(store)
     if not file.exists():
         return None
@@ -302,11 +302,11 @@ def remember(store: StudyStore, rescoring: Reevaluation) -> None:
 
 def reevaluation_of(snapshot: StudySnapshot, standing: Standing) -> tuple[Reevaluated, ...]:
     """The finalists by their score over both, best first; none where nothing was re-evaluated."""
-    return SecondScoring(snapshot).of(standing)
+    return StoredReevaluation(snapshot).of(standing)
 
 
 def named(snapshot: StudySnapshot, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
-    """The champion of trials ranked by the metric, which are not none: by both scorings where there are two."""
+    """The champion of trials ranked by the metric, at least one: over search and re-evaluation if there was one."""
     again = reevaluation_of(snapshot, standing) if metric == "dice" else ()
     number = again[0].trial if again else standing[0][0].number
     return next(pair for pair in standing if pair[0].number == number)

@@ -71,7 +71,7 @@ def run_study(
 
     `work` is what a lane does with a fit: it leaves a record in the study's ledger. `sinks` receive the results.
 
-    Returns the champion; None if no trial was finished, or if its hours ended before the finalists were scored again:
+    Returns the champion; None if no trial was finished, or if its hours ended before the finalists were re-evaluated:
     then none is named, and the next run goes on with that. Raises `Interrupted` when it was asked to end, and
     `MachineFault` where a disk, a network or the memory failed; then, and after a kill at any moment, the same call
     goes on where it stopped.

@@ -105,7 +105,9 @@ def test_best_names_the_champion_and_says_how_much_the_search_was_too_good(run):
 def test_why_a_finalist_failed_is_printed_as_it_is(
     run, monkeypatch: pytest.MonkeyPatch, error: str, said: str
 ):
-    monkeypatch.setattr("orchestrator.selection.reevaluation.SecondScoring.failed", lambda *_: {3: error})
+    monkeypatch.setattr(
+        "orchestrator.selection.reevaluation.StoredReevaluation.failed", lambda *_: {3: error}
+    )
     assert f"Trial 3 is left out, for it failed when it was trained again: {said}\n" in run("best formula")
 
 

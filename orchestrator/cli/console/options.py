@@ -32,7 +32,10 @@ def absolute(path: Path | None) -> Path | None:
 FitsPerGpu = Annotated[
     int, typer.Option(help="Fits of one worker that share a GPU, each with its part of the memory.")
 ]
-MaxLanes = Annotated[int | None, typer.Option(help="Fits at a time. Default: as many as fit.")]
+MaxLanes = Annotated[
+    int | None,
+    typer.Option(help="Most fits in parallel. Default: as many as the cluster holds."),
+]
 SpaceFile = Annotated[
     Path,
     typer.Argument(
@@ -55,10 +58,10 @@ Cache = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Device = Annotated[DeviceName, typer.Option(help="What trains.")]
+Device = Annotated[DeviceName, typer.Option(help="Device to train on.")]
 PredictDevice = Annotated[
     DeviceName,
-    typer.Option(help="What predicts. auto: a GPU where there is one, with PyTorch; else the CPU."),
+    typer.Option(help="Device to predict on. auto: a GPU where there is one, with PyTorch; else the CPU."),
 ]
 Formats = Annotated[
     str | None,
@@ -121,7 +124,7 @@ ChoosingMetric = Annotated[
 MaskMetric = Annotated[
     str,
     typer.Option(
-        help="What cases are ordered by: dice, iou, precision, recall, f2, accuracy, hausdorff, hausdorff95 (hd95), "
+        help="Metric that orders the cases: dice, iou, precision, recall, f2, accuracy, hausdorff, hausdorff95 (hd95), "
         "nsd, boundary_f or lesion_f1."
     ),
 ]

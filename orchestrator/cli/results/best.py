@@ -46,7 +46,7 @@ TrialNumber = Annotated[
 NetworkName = Annotated[
     str | None, typer.Option(help="Of a study over several networks the best trial of this one.")
 ]
-Refit = Annotated[bool, typer.Option(help="Train once more on all cases of the folds, and take that.")]
+Refit = Annotated[bool, typer.Option(help="Retrain on all cases of the folds, and choose that network.")]
 Ensemble = Annotated[
     EnsembleName | None,
     typer.Option(

@@ -159,7 +159,8 @@ def _champion_sentences(study: StudyFacts) -> list[str]:
     sentences += study.selection[:1]
     if study.reevaluated:
         sentences.append(
-            f"{len(study.reevaluated)} finalists were trained again before one was chosen, by both scorings."
+            f"{len(study.reevaluated)} finalists were re-evaluated before one was chosen, by the score over search "
+            "and re-evaluation."
         )
     outside = [f"{line.name} ({counted(line.num_cases, 'image')})" for line in champion.scores[1:]]
     if outside:

@@ -50,7 +50,7 @@ class LeaderboardRow:
     objective: float | None = None  # what the study maximises, where it is not the mean
     secondary: Mapping[str, float] = field(default_factory=dict)  # further objectives
     on_front: bool = False  # whether no trial is better in all of them
-    fresh: float | None = None  # what finalists have shown in the second scoring
+    fresh: float | None = None  # score of finalists in the re-evaluation
     both: float | None = None  # over the search and those: finalists are ranked by it
     broken: str | None = None  # which limits it exceeds, in words; it has no rank
     partial: PartialScore | None = None  # what a trial without all its folds has shown: no score
@@ -62,7 +62,7 @@ def ranked_rows(
 ) -> list[tuple[int | None, LeaderboardRow]]:
     """(rank, row), best first, by the study's objective; of equals the earlier trial; those without a score last.
 
-    Finalists that were scored again come first, by both scorings.
+    Finalists that were re-evaluated come first, by their score over search and re-evaluation.
     """
 
     def place(row: LeaderboardRow) -> tuple[bool, float, float, int]:

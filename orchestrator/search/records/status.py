@@ -83,7 +83,7 @@ class Named:
 
     number: int
     dice: float  # what the search ranked it by
-    fresh: float | None = None  # of the second scoring alone; None where it was not scored again
+    fresh: float | None = None  # in the re-evaluation alone; None where there was none
 
 
 @dataclass(frozen=True)

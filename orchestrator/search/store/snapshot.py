@@ -248,7 +248,7 @@ class StudySnapshot:
         return found
 
     def stored(self) -> Iterator[FitRecord]:
-        """Every finished fit whose record reads, refits and those of a second scoring included, by name."""
+        """Every finished fit whose record reads, refits and those of a re-evaluation included, by name."""
         for folder in folders(self.ledger.fits):
             if (found := self.find(folder.name)) is not None:
                 yield found
