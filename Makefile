@@ -91,7 +91,7 @@ test-bounds:
 	mkdir -p build
 	for bound in $(BOUNDS); do \
 	  $(PYTHON) tests/support/bounds.py $$bound > build/constraints-$$bound.txt && $(PYTHON) -m venv .venv-bounds/$$bound && \
-	  .venv-bounds/$$bound/bin/python -m pip install --quiet --editable '.[dev]' -c build/constraints-$$bound.txt && \
+	  .venv-bounds/$$bound/bin/python -m pip install --quiet --no-compile --editable '.[dev]' -c build/constraints-$$bound.txt && \
 	  .venv-bounds/$$bound/bin/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" $(BOUNDS_WARNINGS) --numprocesses auto --maxprocesses 4 --dist loadfile $(BOUNDS_TESTS) || exit 1; \
 	done
 
