@@ -117,7 +117,8 @@ def _uri_of(bundle: Path, uri: str | None, home: Path) -> str:
 
 def _show(scores: BundleScores, title: str) -> None:
     """Tables of all images, and of their kinds."""
-    from orchestrator.results.export import evaluation
+    from orchestrator.results.case_scores import breakdown
+    from orchestrator.results.export.evaluation import images_per_second
     from orchestrator.results.views.tables import metric_table, score_table
     from orchestrator.scoring.metrics import REGISTRY
     from orchestrator.scoring.statistics import few_groups
@@ -132,9 +133,9 @@ def _show(scores: BundleScores, title: str) -> None:
     out.print(scores.polyps.sentence(), highlight=False)
     kinds = "where it does well and where it does not, in percent"
     kinds += f"; {metric} in pixels" if REGISTRY[metric].unit == "pixels" else ""
-    show_table(score_table(evaluation.breakdown(scores.scored, metric), kinds, metric))
+    show_table(score_table(breakdown(scores.scored, metric), kinds, metric))
     out.print(
-        f"{evaluation.images_per_second(scores.scored):.1f} images a second on {scores.device}, one at a time, from "
+        f"{images_per_second(scores.scored):.1f} images a second on {scores.device}, one at a time, from "
         "decoded pixels to mask",
         highlight=False,
     )

@@ -8,7 +8,7 @@ from orchestrator.common.errors import BadData, BadSpace
 from orchestrator.protocols.datasets import Taken
 from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
 from orchestrator.protocols.splits import of_centers
-from orchestrator.scoring.papers import PAPER_SCORES
+from orchestrator.scoring.papers.registry import PAPER_SCORES
 from orchestrator.search.space.checks import find_problems
 from orchestrator.search.space.keys import NETWORK
 from orchestrator.search.space.parameters import REGISTRY

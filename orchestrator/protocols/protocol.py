@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from orchestrator.common.errors import BadData
 from orchestrator.common.names import hint
-from orchestrator.scoring.papers import PAPER_SCORES
+from orchestrator.scoring.papers.registry import PAPER_SCORES
 
 FOLDER = Path(__file__).parent
 Measure = Literal["parameters", "operations", "fps"]

@@ -17,9 +17,9 @@ from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import Case, Dataset, list_datasets
 from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.split_plan import count_near_duplicates
+from orchestrator.results.case_scores import CaseScores, breakdown, means, worst_first
 from orchestrator.results.export import evaluation
 from orchestrator.results.export.bundle import Bundle, BundleConfig
-from orchestrator.results.export.evaluation import CaseScores
 from orchestrator.results.export.paper_scores import Asked, asked_for, paper_scores_of
 from orchestrator.results.mlflow.evaluation_run import log_evaluation, origin_of
 from orchestrator.results.views.tables import comparison_dicts, metric_dicts, score_dicts
@@ -195,7 +195,7 @@ class BundleScores:
     @property
     def means(self) -> Mapping[str, tuple[float, tuple[float, float]]]:
         """Metric -> mean over images, and the limits of its 95 % interval."""
-        return evaluation.means(self.scored)
+        return means(self.scored)
 
     def as_dict(self, worst: int = 20) -> dict[str, Any]:
         """Everything as plain values; `worst`: how many of the worst images are named."""
@@ -216,12 +216,12 @@ class BundleScores:
                 for one in self.asked
             },
             "polyps": self.polyps.as_dict(),
-            "breakdown": score_dicts(evaluation.breakdown(scored, metric)),
+            "breakdown": score_dicts(breakdown(scored, metric)),
             "images_per_second": evaluation.images_per_second(scored),
             "compared": comparison_dicts(self.compared),
             "worst": [
                 {"case": one.case.id, "dice": one.scores["dice"], metric: one.scores[metric]}
-                for one in evaluation.worst_first(scored, metric)[:worst]
+                for one in worst_first(scored, metric)[:worst]
             ],
         }
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 from sklearn import metrics as sklearn_metrics
 
-from orchestrator.scoring.papers import PAPER_SCORES, paper_scores
+from orchestrator.scoring.papers.registry import PAPER_SCORES, paper_scores
 
 NAMES = sorted(PAPER_SCORES)
 BY_IMAGE = [name for name in NAMES if PAPER_SCORES[name].is_mean_over_images]

@@ -16,7 +16,7 @@ from orchestrator.protocols.protocol import Column
 from orchestrator.protocols.run import RowRun, TableRun
 from orchestrator.protocols.set_scores import SetScores
 from orchestrator.protocols.tuned import TunedRow
-from orchestrator.scoring.papers import PAPER_SCORES
+from orchestrator.scoring.papers.registry import PAPER_SCORES
 
 NUM_RESAMPLES = 300
 PAPER_SIDE = 256  # pixels, at which operations are counted

@@ -17,7 +17,7 @@ from orchestrator.data.cases import Case
 from orchestrator.data.images import read_grey_mask, read_image
 from orchestrator.data.resize import resize_probability
 from orchestrator.results.export.bundle import Bundle
-from orchestrator.scoring.papers import PAPER_SCORES, PaperScore, reduced
+from orchestrator.scoring.papers.registry import PAPER_SCORES, PaperScore, reduced
 from orchestrator.scoring.papers.score import Map, Pair, Reads
 from orchestrator.scoring.postprocess import PostProcess
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.data.cases import Case
-from orchestrator.results.export.evaluation import CaseScores, breakdown, worst_first
+from orchestrator.results.case_scores import CaseScores, breakdown, worst_first
 from orchestrator.results.report.facts import ChampionFacts, WorstCase
 from orchestrator.results.views.overlay import outlined
 from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line

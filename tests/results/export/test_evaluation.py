@@ -24,23 +24,25 @@ from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import group_of_case
+from orchestrator.results.case_scores import (
+    NO_POLYP,
+    CaseScores,
+    breakdown,
+    means,
+    size_of,
+    worst_first,
+)
 from orchestrator.results.export.bundle import Bundle, BundleConfig
 from orchestrator.results.export.evaluation import (
     NEAR_DUPLICATE,
-    NO_POLYP,
     RELATED,
     SEEN,
-    CaseScores,
-    breakdown,
     cases_to_score,
     datasets_seen,
     evaluate,
     images_per_second,
-    means,
     mixed,
-    size_of,
     why_left_out,
-    worst_first,
     worst_sheet,
     write_csv,
 )

@@ -11,7 +11,7 @@ from orchestrator.data.cases import Dataset
 from orchestrator.data.images import read_grey_mask, read_image
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.export.paper_scores import asked_for, paper_scores_of
-from orchestrator.scoring.papers import PAPER_SCORES
+from orchestrator.scoring.papers.registry import PAPER_SCORES
 
 
 def scores(bundle: Bundle, dataset: Dataset, *names: str) -> list[float]:
