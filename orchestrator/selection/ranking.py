@@ -35,6 +35,10 @@ from orchestrator.selection.reevaluation import NEW_FOLDS, Reevaluated, StoredRe
 
 BASELINE = 0  # the number of its trial
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
+BELOW_EITHER = (
+    " Search and re-evaluation have a threshold each that is best for their fits, both together have one: the score "
+    "over both may be below either."
+)
 SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
 
 
@@ -103,7 +107,8 @@ class Selection:
                 f"re-evaluation {percent(one.fresh)})"
                 for one in self.reevaluated
             )
-            + ".",
+            + "."
+            + BELOW_EITHER * any(one.both < min(one.search, one.fresh) for one in self.reevaluated),
             f"{where}, trial {first.trial} has {percent(first.fresh)}: its own score of the search was "
             f"{_optimism(first.optimism)}.",
             *(

@@ -148,6 +148,17 @@ def test_one_standard_error_takes_no_finalist_that_the_second_scoring_exposed_or
     assert found.chosen == 4 and "cheapest of 2 within" in found.reason
 
 
+def test_a_score_over_both_that_is_below_either_says_why():
+    pair, second = (candidate(1, 0.1), candidate(2, 0.1)), Reevaluated(2, 0.6, 0.6, 0.6)
+    said = [
+        select(
+            pair, OWN, 1 / 4, reevaluated=[Reevaluated(1, 0.7, 0.8, both), second]
+        ).reevaluation_sentences()[0]
+        for both in (0.75, 0.69)
+    ]
+    assert ["may be below either" in sentence for sentence in said] == [False, True]
+
+
 def test_what_is_said_of_the_winner_is_no_tag_of_another_trial():
     pair = candidate(1, 0.1), candidate(0, 0, seconds=1)
     assert chosen(*pair).tags()["beats_baseline"] == "yes"

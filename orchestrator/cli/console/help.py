@@ -28,14 +28,23 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Data and split": (
         *("data", "unseen", "splits", "holdout", "seed", "paper_score", "space", "whole_groups"),
     ),
-    "Choice of the network": ("metric", "rule", "trial_number", "network", "refit", "ensemble", "champion"),
+    "Choice of the network": (
+        "metric",
+        "rule",
+        "trial_number",
+        "network",
+        "refit",
+        "ensemble",
+        "champion",
+        "against",
+    ),
     "Images and masks": (
         *("part", "images", "masks", "pattern", "allow_empty", "mask_colors", "mask_values", "mask_classes"),
         *("invert_masks", "exif", "without_mask", "skip_bad", "groups", "group_column", "center_column"),
     ),
     "Frames that are drawn": ("augmentation", "size", "cases", "epoch", "data_draw.centers"),
     "What is known of the data": (
-        *("licence", "origin", "annotators", "dates", "inclusion", "centers", "devices", "citation"),
+        *("licence", "origin", "annotators", "dates", "inclusion", "centers", "devices", "citation", "ask"),
     ),
     "Jobs": ("list_", "attach", "stop", "detach", "on_interrupt"),
     "Machine": (
@@ -52,7 +61,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
             "ssh_key",
         ),
         *("port", "dashboard_port", "mlflow_host", "mlflow_port", "allowed_hosts", "interface", "partition"),
-        *("account", "queue", "namespace", "image", "database", "python", "env"),
+        *("account", "queue", "namespace", "image", "database", "python", "env", "name"),
     ),
     "Output": (
         *(
@@ -67,7 +76,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
             "worst",
             "plot",
         ),
-        *("page", "latex", "csv", "markdown", "methods", "checklist"),
+        *("page", "latex", "csv", "markdown", "methods", "checklist", "formats", "probabilities"),
         *("sheet", "browser", "log", "overwrite", "yes", "dry_run", "prune", "max_gb"),
     ),
     "Places": ("study", "home", "cache", "tracking_uri", "storage", "venv", "folder"),

@@ -60,11 +60,12 @@ def model_card(
         optimism(model, split, cross_validated, making.num_trials),
         honest(model, data, split, outside),
     )
+    alone = f" These are of the networks of trial {model.trial} alone." * (model.num_trials > 1)
     sections = [
         front_matter(model, data, [cross_validated, *outside]) + "\n\n" + _head(model),
         intended_use(),
         scores([*folds, cross_validated, *outside], "\n".join(remarks)),
-        *([intervals(evidence), strata(evidence), failures(evidence)] if evidence else []),
+        *([intervals(evidence, alone), strata(evidence, alone), failures(evidence)] if evidence else []),
         *([procedure(nested)] if nested else []),
         *([search(evidence)] if evidence else []),
         *([choice(chosen)] if chosen else []),

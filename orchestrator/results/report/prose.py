@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from orchestrator.common.display import counted
-from orchestrator.results.report.facts import AGAIN, CostFacts, DatasetFacts, Interval, StudyFacts
+from orchestrator.results.report.facts import AGAIN, REFIT, CostFacts, DatasetFacts, Interval, StudyFacts
 from orchestrator.results.views.score_lines import ScoreLine, interval_text
 from orchestrator.scoring.formatting import percent
 
@@ -94,12 +94,13 @@ def _search_sentence(study: StudyFacts) -> str:
     }
     counts = [f"{were(n)} {word}" for state, word in words.items() if (n := states.count(state))]
     again = study.fits_of.get(AGAIN, 0)
+    hours = sum(cost.device_hours for cost in study.costs if cost.kind != REFIT)
     return (
         f"{len(states)} configurations of {listed(searched) or 'no parameter'} were proposed by "
         f"{SAMPLERS.get(study.sampler, study.sampler)} (seed {study.seed}), {_first_ones(study)}: "
         f"{listed(counts)}. {study.num_fits} fits of the search"
         + (f" and {again} of the re-evaluation" if again else "")
-        + f" took, with those that were cut, {duration(study.device_hours)} of device time."
+        + f" took, with those that were cut, {duration(hours)} of device time."
     )
 
 

@@ -134,7 +134,7 @@ def _below(rows: Sequence[LeaderboardRow], metric: str, objective: str | None) -
     if any(row.both is not None for row in rows):
         lines.append(
             f"{BOTH}: the best trials were trained again on fresh folds or with new seeds; {metric} over the images of "
-            "search and re-evaluation together."
+            "search and re-evaluation together, at one threshold for all of them, so it may be below either."
         )
         ranks = f"the score {BOTH}, then by {ranks}"
     if any(row.partial is not None and row.partial.folds_seen for row in rows):

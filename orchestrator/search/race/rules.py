@@ -107,7 +107,10 @@ class Paired(Rule):
             rank, places = _rank(board, number, 1, self.reduction)
             numbers |= {"rank": rank, "places": places}
             if rank > places:
-                reason = f"{says}: rank {rank} of the trials with one fold, of which {places} get another one for now."
+                reason = (
+                    f"{says}: rank {rank} of the trials with one fold, of which {_first(places)} may have another "
+                    "for now."
+                )
                 return Verdict("pause", reason, incumbent, numbers)
         return Verdict("go", f"{says}: it is better with a chance of {chance:.0%}.", incumbent, numbers)
 
@@ -156,7 +159,9 @@ class Asha(Rule):
             return Verdict("go", f"Between rungs, with {folds} folds.")
         rank, places = _rank(board, number, folds, self.reduction)
         numbers = {"rank": float(rank), "places": float(places), "folds": float(folds)}
-        reason = f"Rank {rank} of the trials with {folds} folds, of which {places} get more for now."
+        reason = (
+            f"Rank {rank} of the trials with {folds} folds, of which {_first(places)} may have more for now."
+        )
         return Verdict("go" if rank <= places else "pause", reason, None, numbers)
 
     @property
@@ -282,6 +287,11 @@ def _places(board: PairedScores, folds: int, reduction: int) -> int:
 def _rank(board: PairedScores, number: int, folds: int, reduction: int) -> tuple[int, int]:
     """Rank of a trial, from 1, among those with exactly so many folds, and how many of them may have one more."""
     return board.ranked().place(number) + 1, _places(board, folds, reduction)
+
+
+def _first(places: int) -> str:
+    """Such as: the first 3."""
+    return f"the first {places}" if places > 1 else "the first" if places else "none"
 
 
 def _placed(

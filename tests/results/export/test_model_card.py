@@ -159,7 +159,25 @@ EVIDENCE = Evidence(
 )
 def test_the_card_shows_the_evidence(fact: str):
     text = model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, MAKING, evidence=EVIDENCE)
-    assert fact in text
+    assert fact in " ".join(text.split())
+
+
+def test_scores_that_are_not_of_the_mean_over_trials_say_whose_they_are():
+    several = dataclasses.replace(MODEL, members=5, num_trials=2)
+    told = [
+        " ".join(model_card(model, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, MAKING, evidence=EVIDENCE).split())
+        for model in (MODEL, several)
+    ]
+    assert [text.count("These are of the networks of trial 7 alone.") for text in told] == [0, 2]
+
+
+def test_what_a_distance_of_a_missed_polyp_is_and_what_is_near_is_said_in_lines_that_people_can_read():
+    text = model_card(MODEL, DATA, SPLIT, FOLDS, TOTAL, OUTSIDE, MAKING, evidence=EVIDENCE)
+    assert "within 0.75 % of the frame's diagonal" in " ".join(text.split())
+    prose = [
+        line for line in text.split("## Scores")[1].split("## Failures")[0].splitlines() if "|" not in line
+    ]
+    assert max(map(len, prose)) <= 120
 
 
 def test_polyps_that_were_not_counted_are_no_number():

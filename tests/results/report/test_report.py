@@ -375,6 +375,11 @@ def test_methods_say_what_was_done(study: StudyFacts):
         assert fact in text
 
 
+def test_the_time_of_fits_in_the_methods_is_that_of_the_fits_that_they_count(study: StudyFacts):
+    refit = CostFacts("refit", V100.device, True, 1, 5.0, 5.0)
+    assert methods(replace(study, costs=(*study.costs, refit))) == methods(study)
+
+
 @pytest.mark.parametrize("name", sorted(CHECKLISTS))
 def test_a_checklist_is_numbered_and_leaves_to_people_what_they_alone_know(name, study: StudyFacts):
     found = filled(name, study)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,12 +11,23 @@ from orchestrator.data.stated_fields import FIELDS
 from orchestrator.data.statement import NOT_STATED
 from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
 from orchestrator.scoring.components import PolypCounts
+from orchestrator.scoring.distances import TOLERANCE
 from orchestrator.scoring.formatting import percent
 from orchestrator.scoring.metrics import REGISTRY
 
 Interval = tuple[float, float]
 TIMED_ON = "Timed on"
 VIDEO = 25  # images a second, of PAL; NTSC has 30
+WIDTH = 116  # characters of a line
+OUTLINES = (
+    f"nsd: the share of both outlines that lies within {100 * TOLERANCE:.2f} % of the frame's diagonal of the "
+    "other one; boundary_f: the harmonic mean of the two shares. hausdorff95: what 95 % of either outline stays "
+    "within, the larger of the two; hausdorff: the largest gap; normalised: as shares of the diagonal. lesion_f1: "
+    "of connected areas, a match being an overlap (IoU) above one half. Where only the prediction or only the "
+    "truth is empty, the distance is the diagonal and the other scores are 0; where both are, the distance is 0 "
+    "and the others are 100. Masks are compared at the size of the image's file, so a pixel is not the same in "
+    "all datasets."
+)
 FAILURES = "failures"  # folder of the pictures in an export
 LOWEST = "The lowest Dice of all validation images, then low ones of which a picture was kept."
 
@@ -72,19 +84,28 @@ how to read scores with their intervals. Out of scope: diagnosis, treatment, scr
 and use during colonoscopy; other organs, capsule endoscopy and other modes of light than those of the data below."""
 
 
-def intervals(evidence: Evidence) -> str:
-    """Every score with its interval."""
+def intervals(evidence: Evidence, alone: str = "") -> str:
+    """Every score with its interval; `alone`: whose networks those of outlines and polyps are, where not of all."""
     tables = [_interval_table(name, rows) for name, rows in evidence.intervals.items()]
     if evidence.of_masks:
-        tables.append(_interval_table("validation images, by outlines and polyps", evidence.of_masks))
+        of_outlines = _interval_table("validation images, by outlines and polyps", evidence.of_masks)
+        tables += [of_outlines, paragraph(OUTLINES + alone)]
     return "\n\n".join(
         [
             "### Intervals of all scores",
-            "95 %, over whole groups where they are known; in percent, distances in pixels. Masks of validation\n"
-            "images are made as the other folds choose, where they choose anything; all others as the trial chooses.",
+            paragraph(
+                "95 %, over whole groups where they are known; in percent, distances in pixels. Masks of validation "
+                "images are made as the other folds choose, where they choose anything; all others as the trial "
+                "chooses."
+            ),
             *tables,
         ]
     )
+
+
+def paragraph(text: str) -> str:
+    """Text in lines of one length, for people who read the file as it is."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _interval_table(name: str, rows: Mapping[str, tuple[float, Interval]]) -> str:
@@ -98,8 +119,8 @@ def _interval_table(name: str, rows: Mapping[str, tuple[float, Interval]]) -> st
     return "\n".join(lines)
 
 
-def strata(evidence: Evidence) -> str:
-    """Scores by size, center and presence, and images that are right as a whole."""
+def strata(evidence: Evidence, alone: str = "") -> str:
+    """Scores by size, center and presence, and images that are right as a whole; `alone` as for `intervals`."""
     table = score_table(evidence.strata) if evidence.strata else "All validation images are of one kind."
     error = evidence.calibration_error
     calibrated = (
@@ -110,14 +131,22 @@ def strata(evidence: Evidence) -> str:
     return f"""\
 ## Where it does well and where it does not
 
-Validation images, each by the network that was not trained on it; in percent.
+Validation images, each by the network that was not trained on it; in percent.{alone}
 
 {table}
 
-Per image: {_share("sensitivity", *evidence.detection.found, "images with a polyp have a mask that touches it")};
-{_share("specificity", *evidence.detection.left_empty, "images without a polyp have no mask")}.
-{_per_polyp(evidence.detection)}
+{paragraph(_per_image(evidence.detection))}
+
+{paragraph(_per_polyp(evidence.detection))}
+
 {calibrated}"""
+
+
+def _per_image(detection: Detection) -> str:
+    """Sensitivity and specificity of images."""
+    touched = _share("sensitivity", *detection.found, "images with a polyp have a mask that touches it")
+    left_empty = _share("specificity", *detection.left_empty, "images without a polyp have no mask")
+    return f"Per image: {touched}; {left_empty}."
 
 
 def _per_polyp(detection: Detection) -> str:
@@ -125,7 +154,7 @@ def _per_polyp(detection: Detection) -> str:
     if detection.polyps is None:
         return (
             "Polyps as objects were not counted: that takes the networks of all folds, which are kept of the best "
-            "trials, and a study\nthat no other process works on. `orchestrator evaluate` counts them on any dataset."
+            "trials, and a study that no other process works on. `orchestrator evaluate` counts them on any dataset."
         )
     again = f" Each image counts {detection.num_repeats} times, once a repeat." * (detection.num_repeats > 1)
     return detection.polyps.sentence() + again
@@ -172,10 +201,10 @@ def latency(fps: float | None, machine: str) -> str:
     if not fps:
         return "How long an image takes was not measured."
     pace = "keeps up with" if fps >= VIDEO else "is slower than"
-    return (
+    return paragraph(
         f"{TIMED_ON} {machine}, an image takes {1000 / fps:.1f} ms, {fps:.3g} images a second: the network alone "
-        f"{pace}\na colonoscopy video of {VIDEO} images a second there. Reading an image, resizing it and drawing its "
-        "mask come\non top, and other machines differ: `orchestrator evaluate` measures it where it runs."
+        f"{pace} a colonoscopy video of {VIDEO} images a second there. Reading an image, resizing it and drawing its "
+        "mask come on top, and other machines differ: `orchestrator evaluate` measures it where it runs."
     )
 
 

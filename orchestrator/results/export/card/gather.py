@@ -103,4 +103,7 @@ def _search(study: StudyFacts) -> Iterator[str]:
     budget = ", ".join(f"{name} {value}" for name, value in study.budget.items())
     yield f"Budget: {budget or 'none'}."
     yield f"{counted(len(study.trials), 'trial')}: {by_state}."
-    yield f"{study.num_fits} fits were finished; the race left out {study.num_saved} folds of stopped trials."
+    yield (
+        f"{study.num_fits} fits of the search were finished; the race left out {study.num_saved} folds of stopped "
+        "trials."
+    )
