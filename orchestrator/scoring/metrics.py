@@ -6,13 +6,14 @@ Every other 0/0 counts as 0: a blank prediction on a polyp has precision 0, a fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from orchestrator.common.names import hint
 from orchestrator.scoring.histograms import counts_at
 
 Scores = NDArray[np.float64]
@@ -86,7 +87,7 @@ def metric_name(given: str, *, masks: bool = True) -> str:
     """The name in the registry. ValueError: unknown, or one of masks where there are none (`masks` False)."""
     name = _without_alias(given)
     if name not in REGISTRY:
-        raise ValueError(f"no metric is named {given!r}; known: {', '.join(REGISTRY if masks else METRICS)}")
+        raise ValueError(_unknown(given, REGISTRY if masks else METRICS))
     if not masks and name not in METRICS:
         best = (
             f"`orchestrator best STUDY --metric {given}` chooses a trial by it, " if name in CHOOSING else ""
@@ -108,8 +109,12 @@ def choosing_metric(given: str) -> str:
             "nsd, the share of both outlines that lies near the other one, would do"
         )
     if name not in CHOOSING:
-        raise ValueError(f"no metric is named {given!r}; known: {', '.join(CHOOSING)}")
+        raise ValueError(_unknown(given, CHOOSING))
     return name
+
+
+def _unknown(given: str, known: Collection[str]) -> str:
+    return f"no metric is named {given!r}; {hint(given, known)}known: {', '.join(known)}"
 
 
 def _without_alias(given: str) -> str:
@@ -119,7 +124,7 @@ def _without_alias(given: str) -> str:
 def score(metric: str, tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Scores:
     """One metric in [0, 1], elementwise over counts of equal shape. ValueError: an unknown metric."""
     if metric not in METRICS:
-        raise ValueError(f"no metric is named {metric!r}; known: {', '.join(METRICS)}")
+        raise ValueError(_unknown(metric, METRICS))
     formula = REGISTRY[metric].from_counts
     assert formula is not None
     # Floats hold pixel counts exactly up to 2**53.

@@ -66,7 +66,7 @@ def test_scores_names_every_metric():
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no metric is named 'mdice'; known: dice, iou"):
+    with pytest.raises(ValueError, match=r"no metric is named 'mdice'; did you mean dice\? known: dice, iou"):
         score("mdice", 1, 1, 1, 1)
 
 

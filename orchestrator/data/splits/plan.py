@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.common.errors import BadSplit
+from orchestrator.common.names import meant
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, hold_out, merge
 from orchestrator.data.splits.kinds import KINDS, CasePool, KFold, Kind, SingleFold, parse_kind
@@ -44,7 +45,8 @@ def make_plan(
     if kind is None:
         if not Path(splits).is_file():
             raise BadSplit(
-                "--splits", f"needs {', '.join(KINDS)} or the JSON file of a split, found {splits!r}"
+                "--splits",
+                f"needs {', '.join(KINDS)} or the JSON file of a split, found {splits!r}{meant(splits, KINDS)}",
             )
         return read_plan(Path(splits), datasets, unseen, near_duplicates)
     near_duplicates = ordered_pairs(near_duplicates)

@@ -122,12 +122,20 @@ def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int, metric
     a Dice of 0, and would leave no place for polyps that were missed.
     """
     tiles = []
-    for one in mixed(worst_first(scored, metric), count):
+    ordered = worst_first(scored, metric)
+    chosen = mixed(ordered, count)
+    for one in chosen:
         image = read_image(one.case.image)
         tiles.append(
             Tile(one.case.id, image, bundle.predict(image)[1], read_mask(one.case.mask), one.scores["dice"])
         )
-    return overlay_sheet(tiles, f"worst {len(tiles)} of {len(scored)} images by {metric}")
+    return overlay_sheet(tiles, worst_title(chosen, ordered, metric))
+
+
+def worst_title(chosen: Sequence[CaseScores], ordered: Sequence[CaseScores], metric: str) -> str:
+    """What a sheet shows; that worse images without a polyp were left out where they were."""
+    half = "" if chosen == ordered[: len(chosen)] else ", half of them at most without a polyp"
+    return f"worst {len(chosen)} of {len(ordered)} images by {metric}{half}"
 
 
 def mixed(ordered: Sequence[CaseScores], count: int) -> list[CaseScores]:

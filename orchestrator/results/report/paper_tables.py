@@ -21,7 +21,8 @@ COLUMNS = {
 EXTRA = {"FPS": "fps", "Params (M)": "parameters", "GMACs": "gmacs"}
 NOTE = (
     "Means over images; 95 %: interval of the mean DSC. HD95 and NSD take masks at full size, which a study does not "
-    "keep: `orchestrator evaluate` has them. FPS: where the study measured the time of an inference "
+    "keep: the model card of `orchestrator best --export` has them of validation images, `orchestrator evaluate` of "
+    "any dataset. FPS: where the study measured the time of an inference "
     "(--objective inference_ms or a constraint on it)."
 )
 STAR = (

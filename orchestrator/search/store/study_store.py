@@ -172,7 +172,8 @@ class StudyStore(StudyFolder):
         now = new_record(space, plan, was.resumed(spec).spec)
         changed = [key for key in changed_keys(was, now) if key not in but]
         if changed:
-            raise BadStudy(self.name, [*self._changes(changed, was, now, space, plan), ADVICE])
+            *first, last = self._changes(changed, was, now, space, plan)
+            raise BadStudy(self.name, [*first, f"{last}; {ADVICE}"])
 
     def _changes(
         self,

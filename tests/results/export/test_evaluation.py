@@ -44,6 +44,7 @@ from orchestrator.results.export.evaluation import (
     mixed,
     why_left_out,
     worst_sheet,
+    worst_title,
     write_csv,
 )
 from orchestrator.results.mlflow.client import connect
@@ -290,6 +291,8 @@ def test_polyps_that_were_missed_have_a_place_beside_images_without_one():
         len(mixed(ordered, 10)) == 10 and sum(one.case.polyp_fraction > 0 for one in mixed(ordered, 10)) == 3
     )
     assert mixed(ordered, 20) == ordered and mixed(worst_first(polyps), 2) == worst_first(polyps)[:2]
+    assert worst_title(mixed(ordered, 6), ordered, "dice").endswith(", half of them at most without a polyp")
+    assert worst_title(ordered, ordered, "dice") == "worst 12 of 12 images by dice"
 
 
 def test_an_evaluation_is_one_run_in_the_experiment_of_the_study_however_often_it_is_logged(
