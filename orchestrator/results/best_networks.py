@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.common.display import Display, Progress, counted
+from orchestrator.common.display import Display, Progress
 from orchestrator.common.errors import BadStudy
 from orchestrator.results.views.score_lines import epoch_line
 from orchestrator.search.choices import DeviceName, EnsembleName
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from orchestrator.ray_cluster.machine import Machine
+    from orchestrator.scoring.postprocess import PostProcess
     from orchestrator.search.fit_jobs import FitJobRunner
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.trial_score import TrialScore
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.search.store.study_store import StudyStore
     from orchestrator.search.store.trials import StudyTrial
     from orchestrator.selection.ensemble import Ensemble
-    from orchestrator.selection.mask_values import MaskJob, MaskValues
+    from orchestrator.selection.mask_values import MaskJob
 
 
 @dataclass(frozen=True)
@@ -119,22 +120,23 @@ class Trainer:
 
         score_networks(self.study, tuple(record.fit_id for record in records), *self._machine_and_work())
 
-    def mask_values(self, trial: StudyTrial) -> MaskValues | None:
-        """Scores of the masks of a trial's validation images.
+    def score_masks(self, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess) -> None:
+        """Score the masks of a trial's validation images, and those of `records` outside the folds once that is due.
 
-        None where the network of a fold was deleted, and where the study cannot be held: another process works on it,
-        or its folder cannot be written to.
+        Left out where the network of a fold was deleted, and where the study cannot be held: another process works on
+        it, or its folder cannot be written to.
         """
-        from orchestrator.selection.mask_values import mask_values
+        from orchestrator.selection.mask_values import fold_jobs, mask_values, outside_jobs
 
-        if not trial.has_weights:
-            return None
+        jobs = fold_jobs(trial) if trial.has_weights else []
+        if self.snapshot.champion is not None:
+            jobs += outside_jobs(self.snapshot, records, masks).values()
         try:
             with self.study.lock():
                 pass
         except (BadStudy, OSError):
-            return None
-        return mask_values(self.snapshot, [trial], self.mask_scores)[0]
+            return
+        mask_values(self.snapshot, [jobs], self.mask_scores)
 
     def mask_scores(self, jobs: Sequence[MaskJob]) -> Iterator[Mapping[str, NDArray[np.float64]]]:
         """Scores of the masks of every job in turn, computed in this process on `device`.
@@ -144,16 +146,15 @@ class Trainer:
         from orchestrator.training.process import configure_process, device_here
 
         device = device_here(self.device)
-        num_images, done = sum(len(job.record.case_ids) for job in jobs), 0
+        num_images, done = sum(len(job.case_ids) for job in jobs), 0
         with self.study.lock():
             work = self._work()
             configure_process()
-            with self.display.bar(f"scoring masks of {counted(len(jobs), 'network')}") as on_progress:
+            with self.display.bar(f"scoring masks of {num_images:,} images") as on_progress:
                 for job in jobs:
-                    yield work.mask_scores(
-                        job.record, job.masks, device, _counter(on_progress, done, num_images)
-                    )
-                    done += len(job.record.case_ids)
+                    where = job.records, job.case_ids, job.datasets, job.masks
+                    yield work.mask_scores(*where, device, _counter(on_progress, done, num_images))
+                    done += len(job.case_ids)
 
     def _machine_and_work(self) -> tuple[Machine, FitJobRunner]:
         from orchestrator.ray_cluster.machine import Machine

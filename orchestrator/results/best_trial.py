@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.search.records.trial_score import TrialScore
     from orchestrator.search.store.snapshot import Standing, StudySnapshot
     from orchestrator.selection.by_masks import MaskRanking
-    from orchestrator.selection.mask_values import MaskValues, ScoreMasks
+    from orchestrator.selection.mask_values import ScoreMasks
     from orchestrator.selection.ranking import Selection
 
 
@@ -68,7 +68,7 @@ class Choice:
         """The chosen trial with its networks, trained and scored now where that is asked for and not on record.
 
         `export`: whether they are to be exported, for which their weights, their scores outside the folds, and those of
-        the masks of validation images are needed. Raises `BadStudy` where weights were deleted.
+        masks are needed. Raises `BadStudy` where weights were deleted.
         """
         study, trial, score = self.study, self.trial, self.score
         networks = trainer.networks(self.standing, trial, score, self.selection.metric, ensemble, refit=refit)
@@ -76,7 +76,9 @@ class Choice:
             _refuse_deleted(study, trial, networks.records)
         if networks.is_ensemble or (export and study.champion is not None):
             trainer.score(networks.records)
-        return BestTrial(self, networks, trainer.mask_values(trial) if export else None)
+        if export:
+            trainer.score_masks(trial, networks.records, networks.score.masks)
+        return BestTrial(self, networks)
 
 
 def choose(
@@ -214,7 +216,6 @@ class BestTrial:
 
     choice: Choice
     networks: Networks
-    mask_values: MaskValues | None = None  # of the trial's own folds, for an export
 
     @property
     def number(self) -> int:
@@ -314,7 +315,6 @@ class BestTrial:
             choice.selection,
             self.remarks,
             formats,
-            self.mask_values,
         )
 
     def log_refits(self, uri: str) -> None:

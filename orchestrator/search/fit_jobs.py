@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -132,24 +132,30 @@ class FitJobRunner:
 
     def mask_scores(
         self,
-        record: FitRecord,
+        records: Sequence[FitRecord],
+        case_ids: Sequence[str],
+        datasets: Mapping[str, str],
         masks: PostProcess,
         device: torch.device,
         on_case: Callable[[int], None] = lambda done: None,
     ) -> dict[str, np.ndarray]:
-        """Every metric of the registry (N,) of a finished fit's validation images, in the order of its record, and the
-        counts of polyps of each.
+        """Every metric of the registry (N,), and the counts of polyps, of images that one network predicts, or the mean
+        of several; in the order of `case_ids`.
 
-        Computed in this process, without workers. `on_case` is told how many images are done.
+        `datasets`: those of the images, name -> fingerprint. Computed in this process, without workers. `on_case` is
+        called with the number of images that are done.
         """
         look_in(self.home)
-        spec = record.spec
-        network = load_network(record).to(device)
-        cases = self._cases(spec.datasets, spec.recipe.image_size)
+        shares = Counter(record.fit_id for record in records)
+        known = {record.fit_id: record for record in records}
+        spec = records[0].spec
+        networks = [load_network(known[fit_id]) for fit_id in shares]
+        network = averaged(networks, shares=[*shares.values()]).to(device)
+        cases = self._cases(dict(datasets), spec.recipe.image_size)
 
         def attempt(at_a_time: int) -> dict[str, np.ndarray]:
             rows = []
-            for bins, truth in predicted_bins(network, cases, record.case_ids, device, spec, at_a_time):
+            for bins, truth in predicted_bins(network, cases, case_ids, device, spec, at_a_time):
                 mask = masks.cut(bins)
                 rows.append(score_masks(mask, truth) | count_polyps(mask, truth).as_scores())
                 on_case(len(rows))

@@ -13,7 +13,7 @@ from orchestrator.scoring.formatting import finite, percent, points
 from orchestrator.search.significance import ComparedTrial, PairedTest, all_against, share_of_test
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
-from orchestrator.selection.mask_values import MaskValues, ScoreMasks, mask_values
+from orchestrator.selection.mask_values import MaskValues, ScoreMasks, fold_jobs, mask_values
 from orchestrator.selection.ranking import interval
 
 SHOWN = 5  # trials that a sentence names with their values
@@ -89,7 +89,7 @@ def rank_by_masks(snapshot: StudySnapshot, metric: str, score_masks: ScoreMasks)
             f"--metric {metric} compares finished trials whose fold networks all are kept, those of the best by "
             f"{ranked_by}: it needs two, and of {len(finished)} {found} them",
         )
-    values = mask_values(snapshot, kept, score_masks)
+    values = mask_values(snapshot, [fold_jobs(trial) for trial in kept], score_masks)
     compared = [_compared(trial, own, metric) for trial, own in zip(kept, values, strict=True)]
     case_ids = values[0].case_ids
     # Of equals the better by the objective is first, as in `kept`.

@@ -1,14 +1,15 @@
-"""Scores of the masks of a trial's validation images, which histograms do not give: nsd, polyps as objects.
+"""Scores of masks, which histograms of probabilities do not give: nsd, distances, polyps as objects.
 
 Every validation image is predicted by the network of the fold that did not see it, and its mask is made as the other
-folds choose, as is that of every cross-fitted score; it is scored at the size of its file. Scores are kept among what
-is derived of a study, fit by fit: a command that was killed goes on where it was.
+folds choose, as is that of every cross-fitted score; images outside the folds are predicted by the networks that stand
+for a trial. All are scored at the size of their file. Scores are kept among what is derived of a study, a set of images
+at a time: a command that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,35 +23,45 @@ from orchestrator.search.store.derived import key_of
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
 
+Columns = Mapping[str, NDArray[np.float64]]  # metric, or count of polyps -> (N,)
+
 
 @dataclass(frozen=True)
 class MaskJob:
-    """A fold network, and how its maps become masks; what is asked for are scores of its validation images."""
+    """Images that a network, or the mean of several, predicts, and how its maps become masks."""
 
-    record: FitRecord
+    records: tuple[FitRecord, ...]  # one that is named twice counts twice; filters are those of the first
+    case_ids: tuple[str, ...]
+    datasets: Mapping[str, str]  # that the images are of, name -> fingerprint
     masks: PostProcess
 
+    @property
+    def key(self) -> str:
+        """The name of its scores: the networks, their weights and cases among them, and the masks."""
+        # records of earlier versions have no digest
+        networks = [[one.fit_id, one.digest or sha256_of(one.weights)] for one in self.records]
+        return key_of("scores of masks", networks, list(self.case_ids), self.masks.as_dict())
 
-# Metric -> (N,) in the order of `case_ids` of its record, for every job in turn.
-ScoreMasks = Callable[[Sequence[MaskJob]], Iterator[Mapping[str, NDArray[np.float64]]]]
+
+# For every job in turn the scores of its images, in the order of `case_ids`.
+ScoreMasks = Callable[[Sequence[MaskJob]], Iterator[Columns]]
 
 
 @dataclass(frozen=True)
 class MaskValues:
-    """The scores of the masks of one trial, fold by fold."""
+    """Scores of masks: of all validation images, fold by fold, or of one set of images outside the folds."""
 
-    records: tuple[FitRecord, ...]
-    by_fold: tuple[Mapping[str, NDArray[np.float64]], ...]  # name -> (N,), in the order of the fold's cases
+    cases: tuple[tuple[str, ...], ...]  # of each fold
+    by_fold: tuple[Columns, ...]  # in the order of the fold's cases
 
     @property
     def case_ids(self) -> tuple[str, ...]:
-        """All validation images, each once, in the order of `by_case`."""
-        return tuple(sorted({case_id for record in self.records for case_id in record.case_ids}))
+        """All images, each once, in the order of `by_case`."""
+        return tuple(sorted({case_id for fold in self.cases for case_id in fold}))
 
     def by_case(self, metric: str) -> NDArray[np.float64]:
         """(N,) of `case_ids`: the mean of each image over the folds that validated it."""
-        case_ids = [case_id for record in self.records for case_id in record.case_ids]
-        place = np.unique(case_ids, return_inverse=True)[1]
+        place = np.unique([case_id for fold in self.cases for case_id in fold], return_inverse=True)[1]
         return by_case({"": np.concatenate([fold[metric] for fold in self.by_fold])}, place)[""]
 
     @property
@@ -59,41 +70,77 @@ class MaskValues:
         return PolypCounts.total(PolypCounts.of_columns(fold) for fold in self.by_fold)
 
 
-def mask_values(
-    snapshot: StudySnapshot, trials: Sequence[StudyTrial], score_masks: ScoreMasks
-) -> list[MaskValues]:
-    """The scores of trials whose networks are kept, for each in turn; `score_masks` scores what is not on record."""
-    jobs = [{_key(job): job for job in _jobs(trial)} for trial in trials]
-    found = _values(snapshot, {key: job for own in jobs for key, job in own.items()}, score_masks)
+@dataclass(frozen=True)
+class ScoredMasks:
+    """The scores of masks of a trial that are known."""
+
+    validation: MaskValues | None = None  # of the networks of its folds
+    outside: Mapping[str, MaskValues] = field(
+        default_factory=dict
+    )  # "test", the hold-out, and unseen datasets by name
+
+
+def fold_jobs(trial: StudyTrial) -> list[MaskJob]:
+    """The validation images of each fold of a trial."""
+    masks = masks_of_folds(trial.records, trial.configuration)
     return [
-        MaskValues(tuple(trial.records), tuple(found[key] for key in own))
-        for trial, own in zip(trials, jobs, strict=True)
+        MaskJob((record,), tuple(record.case_ids), record.spec.datasets, own)
+        for record, own in zip(trial.records, masks, strict=True)
     ]
 
 
-def _jobs(trial: StudyTrial) -> list[MaskJob]:
-    masks = masks_of_folds(trial.records, trial.configuration)
-    return [MaskJob(record, own) for record, own in zip(trial.records, masks, strict=True)]
+def outside_jobs(
+    snapshot: StudySnapshot, records: Sequence[FitRecord], masks: PostProcess
+) -> dict[str, MaskJob]:
+    """The hold-out and each unseen dataset, for the networks that stand for a trial."""
+    fingerprints = snapshot.plan.datasets | snapshot.plan.unseen
+    return {
+        name: MaskJob(
+            tuple(records),
+            case_ids,
+            {dataset: fingerprints[dataset] for dataset in {case_id.split("/")[0] for case_id in case_ids}},
+            masks,
+        )
+        for name, case_ids in snapshot.outside_cases.items()
+        if case_ids
+    }
 
 
-def _values(
-    snapshot: StudySnapshot, jobs: Mapping[str, MaskJob], score_masks: ScoreMasks
-) -> dict[str, Mapping[str, NDArray[np.float64]]]:
-    """What every job, by its key, has asked for; from disk where it was computed before."""
-    found: dict[str, Mapping[str, NDArray[np.float64]]] = {}
-    for key in jobs:
-        if (kept := snapshot.derived.find(key)) is not None:
-            found[key] = dict(zip(kept.plain["names"], kept.values, strict=True))
+def mask_values(
+    snapshot: StudySnapshot, sets: Sequence[Sequence[MaskJob]], score_masks: ScoreMasks
+) -> list[MaskValues]:
+    """The scores of each set of jobs in turn; `score_masks` scores what is not on record."""
+    jobs = {job.key: job for own in sets for job in own}
+    found = {key: kept for key in jobs if (kept := _find(snapshot, key)) is not None}
     missing = {key: job for key, job in jobs.items() if key not in found}
     if missing:
         for key, scored in zip(missing, score_masks([*missing.values()]), strict=True):
             snapshot.derived.keep(key, {"names": list(scored)}, np.stack([*scored.values()]))
             found[key] = scored
-    return found
+    return [_together(own, [found[job.key] for job in own]) for own in sets]
 
 
-def _key(job: MaskJob) -> str:
-    """The name of its scores: the network's record, its weights and cases among it, and the masks."""
-    record = job.record
-    content = record.digest or sha256_of(record.weights)  # records of earlier versions have no digest
-    return key_of("scores of masks", record.fit_id, content, list(record.case_ids), job.masks.as_dict())
+def masks_on_record(
+    snapshot: StudySnapshot, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess
+) -> ScoredMasks:
+    """What an export, or a choice by masks, has scored before; outside the folds with the networks of `records`."""
+    outside = {
+        name: found
+        for name, job in outside_jobs(snapshot, records, masks).items()
+        if (found := _on_record(snapshot, [job])) is not None
+    }
+    return ScoredMasks(_on_record(snapshot, fold_jobs(trial)), outside)
+
+
+def _on_record(snapshot: StudySnapshot, jobs: Sequence[MaskJob]) -> MaskValues | None:
+    found = [kept for job in jobs if (kept := _find(snapshot, job.key)) is not None]
+    return _together(jobs, found) if len(found) == len(jobs) else None
+
+
+def _find(snapshot: StudySnapshot, key: str) -> Columns | None:
+    kept = snapshot.derived.find(key)
+    return None if kept is None else dict(zip(kept.plain["names"], kept.values, strict=True))
+
+
+def _together(jobs: Iterable[MaskJob], columns: Iterable[Columns]) -> MaskValues:
+    return MaskValues(tuple(job.case_ids for job in jobs), tuple(columns))

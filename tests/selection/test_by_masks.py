@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished import finished_study
 from formula import carry_out, formula_study
 from typer.testing import CliRunner
 
@@ -23,7 +24,12 @@ from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.results.best_networks import Trainer
 from orchestrator.results.best_trial import choose_by_masks
+from orchestrator.results.case_scores import means
+from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.evaluation import evaluate
 from orchestrator.results.export.handover import trial_card
+from orchestrator.results.report.gather import study_facts
+from orchestrator.results.report.paper_tables import rows
 from orchestrator.results.stored_study import StoredStudy
 from orchestrator.scoring.components import POLYP_COUNTS, PolypCounts, count_polyps
 from orchestrator.scoring.distances import distances
@@ -34,7 +40,7 @@ from orchestrator.search.fit_jobs import load_network
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import by_case, masks_of_folds, score_trial
 from orchestrator.selection.by_masks import rank_by_masks
-from orchestrator.selection.mask_values import MaskJob, MaskValues
+from orchestrator.selection.mask_values import MaskJob, MaskValues, fold_jobs
 from orchestrator.study.spec import Study
 
 RATES = (1e-4, 1e-3, 2e-3, 1e-2)
@@ -65,8 +71,8 @@ class Scorer:
             if self.ends_after is not None and len(self.jobs) >= self.ends_after:
                 raise KeyboardInterrupt
             self.jobs.append(job)
-            spread = np.linspace(-0.01, 0.01, len(job.record.case_ids))
-            yield dict.fromkeys(("dice", "nsd"), self.value[job.record.fit_id] + spread)
+            spread = np.linspace(-0.01, 0.01, len(job.case_ids))
+            yield dict.fromkeys(("dice", "nsd"), self.value[job.records[0].fit_id] + spread)
 
 
 def forget(study: Study, *numbers: int) -> None:
@@ -83,7 +89,8 @@ def test_every_image_is_scored_with_the_network_that_did_not_see_it_under_the_ma
     for trial, score in snapshot.feasible():
         masks = masks_of_folds(trial.records, trial.configuration)
         assert len(set(masks)) > 1, "the test could not tell whose masks were used"
-        jobs = [MaskJob(record, own) for record, own in zip(trial.records, masks, strict=True)]
+        jobs = fold_jobs(trial)
+        assert [job.masks for job in jobs] == masks
         scored = [*trainer.mask_scores(jobs)]
         assert scored[0].keys() == {*REGISTRY, *POLYP_COUNTS}
         ids = [case_id for record in trial.records for case_id in record.case_ids]
@@ -116,7 +123,7 @@ def test_the_trial_of_the_highest_mean_over_all_images_is_chosen_and_its_card_sa
 
     @contextmanager
     def bar(title: str) -> Iterator:
-        assert title == "checking files" or title == "scoring masks of 6 networks"
+        assert title == "checking files" or title.startswith("scoring masks of ")
         yield lambda done, total: seen.append((done, total)) if "masks" in title else None
 
     stored, snapshot = StoredStudy(trained.store), trained.store.snapshot()
@@ -158,10 +165,42 @@ def test_the_card_of_an_export_counts_the_polyps_of_all_folds(trained: Study, tm
     assert f"| nsd | {100 * np.mean(nsd):.2f} |" in card and "| hausdorff95 (pixels) |" in card
 
 
-def test_nothing_is_scored_of_a_trial_that_lacks_a_network(study: Study):
+def test_an_export_scores_the_masks_of_unseen_images_for_card_and_tables(tmp_path: Path):
+    study, _ = finished_study(tmp_path, RATES[:2])
+    best = StoredStudy(study.store).best()
+    before = rows([study_facts(study.store.snapshot())])
+    folder = StoredStudy(study.store).export(tmp_path / "exported", device="cpu")
+    far = study.unseen[0].cases
+    scored = [*evaluate(Bundle.load(folder), far, {case.id: case.group for case in far})]
+    polyps = PolypCounts.total(one.polyps for one in scored if one.polyps is not None)
+    card = " ".join((folder / "model_card.md").read_text().split())
+    assert f"far (unseen): {polyps.sentence()}" in card
+    nsd, distance = (means(scored)[name][0] for name in ("nsd", "hausdorff95"))
+    assert f"| nsd | {100 * nsd:.2f} |" in card
+    head, validation, *_, unseen = rows([study_facts(study.store.snapshot())])
+    at = head.index("HD95")
+    assert unseen[at : at + 2] == [f"{distance:.1f}", f"{nsd:.4f}"] and "–" not in validation[at : at + 2]
+    assert "HD95" not in before[0] and best.number == StoredStudy(study.store).best().number
+
+
+def test_nothing_is_scored_of_a_trial_that_lacks_a_network_or_whose_study_goes_on(study: Study):
+    scored: list[MaskJob] = []
+
+    class Watched(Trainer):
+        def mask_scores(self, jobs: Sequence[MaskJob]) -> Iterator[dict[str, np.ndarray]]:
+            scored.extend(jobs)
+            return Scorer(study, (0.1, 0.2, 0.3, 0.4))(jobs)
+
     forget(study, 2)
     snapshot = study.store.snapshot()
-    assert Trainer(snapshot, device="cpu").mask_values(snapshot.trials[2]) is None
+    trainer = Watched(snapshot, device="cpu")
+    masks = PostProcess(0.5)
+    trainer.score_masks(snapshot.trials[2], snapshot.trials[2].records[:1], masks)
+    with study.store.lock():
+        trainer.score_masks(snapshot.trials[1], snapshot.trials[1].records[:1], masks)
+    assert not scored
+    trainer.score_masks(snapshot.trials[1], snapshot.trials[1].records[:1], masks)
+    assert [job.records for job in scored] == [(record,) for record in snapshot.trials[1].records]
 
 
 def test_scores_on_record_need_no_torch(study: Study):
@@ -244,11 +283,11 @@ def test_scores_of_other_masks_or_of_a_network_trained_again_are_made_anew(study
     snapshot.trials[1] = replace(second, configuration=masks)
     asked = Scorer(study, values)
     rank_by_masks(snapshot, "nsd", asked)
-    assert {job.record.fit_id for job in asked.jobs} == {
+    assert {job.records[0].fit_id for job in asked.jobs} == {
         record.fit_id,
         *(one.fit_id for one in second.records),
     }
-    assert {job.masks.threshold for job in asked.jobs if job.record.fit_id != record.fit_id} == {0.25}
+    assert {job.masks.threshold for job in asked.jobs if job.records[0].fit_id != record.fit_id} == {0.25}
 
 
 def test_nothing_is_scored_while_another_process_may_delete_networks(study: Study):
@@ -268,10 +307,10 @@ def test_masks_of_folds_are_those_of_cross_fitted_scores(trained: Study):
 def test_an_image_that_several_folds_validate_counts_once_and_its_polyps_once_a_network(study: Study):
     found = by_case({"nsd": np.array([0.2, 0.6, 0.4])}, np.array([0, 1, 0]))
     np.testing.assert_allclose(found["nsd"], [0.3, 0.6])
-    (first, second, *_) = study.store.trials()[0].records
+    first = study.store.trials()[0].records[0]
     num = len(first.case_ids)
     of_fold = {"nsd": np.linspace(0, 1, num)} | dict.fromkeys(POLYP_COUNTS, np.ones(num))
     other = of_fold | {"nsd": np.ones(num), "polyps_found": np.zeros(num)}
-    values = MaskValues((first, replace(second, case_ids=first.case_ids)), (of_fold, other))
+    values = MaskValues((tuple(first.case_ids),) * 2, (of_fold, other))
     np.testing.assert_allclose(np.sort(values.by_case("nsd")), (1 + np.linspace(0, 1, num)) / 2)
     assert values.polyps == PolypCounts(there=2 * num, found=num, predicted=2 * num, images=2 * num)

@@ -38,7 +38,6 @@ from orchestrator.selection.ranking import Selection
 
 if TYPE_CHECKING:
     from orchestrator.results.export.formats.fewer_bits import StudyImages
-    from orchestrator.selection.mask_values import MaskValues
 
 NUM_CALIBRATION = 64  # images that say which values the layers of int8 take
 NUM_MEASURED = 200  # images, at most, that the loss of Dice is measured on
@@ -53,18 +52,16 @@ def export_trial(
     selection: Selection | None = None,
     remarks: Sequence[str] = (),
     formats: Sequence[str] = ("onnx",),
-    of_masks: MaskValues | None = None,
 ) -> Path:
     """Write the bundle of one trial, with the network of one fold, of its refit, or the mean of several.
 
     Networks of further trials may be among them; one that is named twice counts twice. `remarks`: on their choice.
-    `formats`: of `formats_of`; some look at images of the study. `of_masks`: scores of the masks of the trial's
-    validation images, where they are known.
+    `formats`: of `formats_of`; some look at images of the study.
     """
     plan = snapshot.plan
     networks = [load_network(record) for record in distinct(records)]
     image_size = trial.configuration.recipe.image_size
-    known = _timed(evidence(snapshot, trial, score, records, of_masks), networks[0], image_size)
+    known = _timed(evidence(snapshot, trial, score, records), networks[0], image_size)
     return write_bundle(
         folder,
         networks,

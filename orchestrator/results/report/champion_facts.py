@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,7 +14,8 @@ from orchestrator.data.cases import Case
 from orchestrator.results.case_scores import CaseScores, breakdown, worst_first
 from orchestrator.results.report.facts import ChampionFacts, WorstCase
 from orchestrator.results.views.overlay import outlined
-from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line
+from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.results.views.study_scores import fold_lines, outside_label, outside_lines, validation_line
 from orchestrator.results.views.trial_pictures import example_tile
 from orchestrator.scoring.pending_cases import sweep
 from orchestrator.search.goals.model_cost import Cost
@@ -22,6 +24,7 @@ from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.space.space import Configuration
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
+from orchestrator.selection.mask_values import MaskValues, masks_on_record
 from orchestrator.training.recipe import Recipe
 
 ALWAYS_SHOWN = (
@@ -29,6 +32,7 @@ ALWAYS_SHOWN = (
     "augmentation",
 )
 NUM_WORST, NUM_PICTURES = 12, 8
+OUTLINES = ("hausdorff95", "nsd")
 SIDE, QUALITY = 400, 85  # pixels and JPEG quality of a picture
 
 
@@ -39,7 +43,12 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
     histograms = np.concatenate([one.histograms for one in trial.records])
     scored = _scored(snapshot, score)
     ordered = worst_first(scored)
+    masks = masks_on_record(snapshot, trial, [record], score.masks)
     outside = outside_lines(snapshot, [record], score.masks)
+    of_masks = {outside_label(name): found for name, found in masks.outside.items()}
+    validation = validation_line(snapshot, score)
+    if masks.validation is not None:
+        of_masks[validation.name] = masks.validation
     return ChampionFacts(
         trial=number,
         network=_network(snapshot, trial, record),
@@ -47,7 +56,8 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         recipe=shown_of_training(trial.configuration.recipe),
         options=shown_of_network(trial.configuration),
         folds=tuple(fold_lines(snapshot, trial, score)),
-        scores=(validation_line(snapshot, score), *outside),
+        scores=tuple(_with_outlines(line, of_masks.get(line.name)) for line in (validation, *outside)),
+        polyps={name: found.polyps for name, found in of_masks.items()},
         strata=tuple(breakdown(scored)[1:]),
         dice=score.dice_of_case,
         histograms=histograms.sum(axis=0, dtype=np.int64),
@@ -119,6 +129,13 @@ def _scored(snapshot: StudySnapshot, score: TrialScore) -> list[CaseScores]:
         )
         for place, (case_id, group) in enumerate(zip(score.case_ids, groups, strict=True))
     ]
+
+
+def _with_outlines(line: ScoreLine, scored: MaskValues | None) -> ScoreLine:
+    """With means of what papers print of outlines, where an export has scored the masks."""
+    if scored is None:
+        return line
+    return replace(line, scores={**line.scores, **{name: scored.by_case(name).mean() for name in OUTLINES}})
 
 
 def _share(holds: Sequence[bool]) -> tuple[int, int]:

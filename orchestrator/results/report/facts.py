@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from orchestrator.results.views.by_network import NetworkStanding
 from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.scoring.components import PolypCounts
 
 Interval = tuple[float, float]
 SEARCH, AGAIN, REFIT, CUT = "search", "re-evaluation", "refit", "cut before its end"  # kinds of fits
@@ -134,6 +135,9 @@ class ChampionFacts:
     pictures: tuple[
         tuple[WorstCase, bytes], ...
     ] = ()  # JPEG of those of low Dice whose probability map was kept
+    polyps: Mapping[str, PolypCounts] = field(
+        default_factory=dict
+    )  # as objects, by the name of a line of `scores`, where an export has counted them
     missing: str | None = None  # why there is no score on images outside the folds
 
 

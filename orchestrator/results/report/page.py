@@ -139,7 +139,10 @@ def _champion(study: StudyFacts) -> dict[str, Any]:
         "threshold from "
         f"{low:.2f} to {high:.2f}.",
         "strata": stratum_table(champion.strata),
-        "presence": presence_sentences(champion.found, champion.left_empty),
+        "presence": [
+            *presence_sentences(champion.found, champion.left_empty),
+            *(f"{name}: {counts.sentence()}" for name, counts in champion.polyps.items()),
+        ],
         "worst": [
             ["image", "Dice, %", "polyp, % of the frame"],
             *([one.case_id, percent(one.dice), f"{100 * one.polyp_share:.1f}"] for one in champion.worst),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.prose import half_width
 from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.scoring.metrics import REGISTRY
 
 COLUMNS = {
     "DSC": "dice",
@@ -18,11 +19,12 @@ COLUMNS = {
     "Precision": "precision",
     "F2": "f2",
 }  # -> metric
+OUTLINES = {"HD95": "hausdorff95", "NSD": "nsd"}  # of masks, which an export has scored
 EXTRA = {"FPS": "fps", "Params (M)": "parameters", "GMACs": "gmacs"}
 NOTE = (
-    "Means over images; 95 %: interval of the mean DSC. HD95 and NSD take masks at full size, which a study does not "
-    "keep: the model card of `orchestrator best --export` has them of validation images, `orchestrator evaluate` of "
-    "any dataset. FPS: where the study measured the time of an inference "
+    "Means over images; 95 %: interval of the mean DSC. HD95 (pixels of the image's file) and NSD take masks, which "
+    "are scored when `orchestrator best --export` writes the network; `orchestrator evaluate` has them of any dataset. "
+    "FPS: where the study measured the time of an inference "
     "(--objective inference_ms or a constraint on it)."
 )
 STAR = (
@@ -35,7 +37,9 @@ Marked = frozenset[tuple[str, str]]  # (study, set of images)
 def rows(studies: Sequence[StudyFacts], marked: Marked = frozenset()) -> list[list[str]]:
     """A heading, then a row for each study and set of images; `marked`: those that get a *."""
     known = [name for name, key in EXTRA.items() if any(key in study.metrics for study in studies)]
-    found = [["Method", "Data", "n", *COLUMNS, "95 % of DSC", *known]]
+    lines = [line for one in studies if one.champion is not None for line in one.champion.scores]
+    outlines = [name for name, metric in OUTLINES.items() if any(metric in line.scores for line in lines)]
+    found = [["Method", "Data", "n", *COLUMNS, "95 % of DSC", *outlines, *known]]
     for study in studies:
         for line in study.champion.scores if study.champion is not None else ():
             mark = "*" if (study.name, line.name) in marked else ""
@@ -49,6 +53,7 @@ def rows(studies: Sequence[StudyFacts], marked: Marked = frozenset()) -> list[li
                         for name, metric in COLUMNS.items()
                     ),
                     _interval(line),
+                    *(_outline(line, OUTLINES[name]) for name in outlines),
                     *(_extra(study, EXTRA[name]) for name in known),
                 ]
             )
@@ -93,6 +98,11 @@ def as_csv(table: Sequence[Sequence[str]]) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _outline(line: ScoreLine, metric: str) -> str:
+    value = line.scores.get(metric)
+    return f"{value:.1f}" if value is not None and REGISTRY[metric].unit == "pixels" else _number(value)
 
 
 def _interval(line: ScoreLine) -> str:

@@ -64,11 +64,15 @@ def outside_lines(
     ).items():
         case_ids = snapshot.outside_cases[name]
         means = {metric: float(values.mean()) for metric, values in scores.items()}
-        label = "hold-out test" if name == "test" else f"{name} (unseen)"
         num_groups = len(set(snapshot.groups_of(case_ids)))
         interval = snapshot.interval(scores["dice"], case_ids)
-        lines.append(ScoreLine(label, len(case_ids), means, interval, num_groups))
+        lines.append(ScoreLine(outside_label(name), len(case_ids), means, interval, num_groups))
     return lines
+
+
+def outside_label(name: str) -> str:
+    """How tables call a set of `outside_cases`."""
+    return "hold-out test" if name == "test" else f"{name} (unseen)"
 
 
 def front_lines(snapshot: StudySnapshot) -> list[str]:

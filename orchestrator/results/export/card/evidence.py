@@ -42,6 +42,7 @@ class Detection:
         None  # as objects, in all predictions of validation images; None: not counted
     )
     num_repeats: int = 1  # how many networks have predicted each image
+    outside: Mapping[str, PolypCounts] = field(default_factory=dict)  # of images outside the folds, by set
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ def intervals(evidence: Evidence, alone: str = "") -> str:
     """Every score with its interval; `alone`: whose networks those of outlines and polyps are, where not of all."""
     tables = [_interval_table(name, rows) for name, rows in evidence.intervals.items()]
     if evidence.of_masks:
-        of_outlines = _interval_table("validation images, by outlines and polyps", evidence.of_masks)
-        tables += [of_outlines, paragraph(OUTLINES + alone)]
+        tables.append(_interval_table("validation images, by outlines and polyps", evidence.of_masks))
+        tables += [paragraph(alone.strip())] if alone else []
+    if evidence.of_masks or evidence.detection.outside:
+        tables.append(paragraph(OUTLINES))
     return "\n\n".join(
         [
             "### Intervals of all scores",
@@ -128,6 +131,7 @@ def strata(evidence: Evidence, alone: str = "") -> str:
         if error is None or not math.isfinite(error)
         else f"Expected calibration error of pixels: {error:.3f} (0 is best)."
     )
+    polyps = "\n\n".join([paragraph(_per_polyp(evidence.detection)), *_outside_polyps(evidence.detection)])
     return f"""\
 ## Where it does well and where it does not
 
@@ -137,7 +141,7 @@ Validation images, each by the network that was not trained on it; in percent.{a
 
 {paragraph(_per_image(evidence.detection))}
 
-{paragraph(_per_polyp(evidence.detection))}
+{polyps}
 
 {calibrated}"""
 
@@ -158,6 +162,11 @@ def _per_polyp(detection: Detection) -> str:
         )
     again = f" Each image counts {detection.num_repeats} times, once a repeat." * (detection.num_repeats > 1)
     return detection.polyps.sentence() + again
+
+
+def _outside_polyps(detection: Detection) -> list[str]:
+    """Polyps as objects in the hold-out and in external datasets, a paragraph each, where they were counted."""
+    return [paragraph(f"{name}: {counts.sentence()}") for name, counts in detection.outside.items()]
 
 
 def _share(name: str, count: int, total: int, what: str) -> str:

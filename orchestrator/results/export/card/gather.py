@@ -12,12 +12,13 @@ from orchestrator.results.report.champion_facts import champion_facts, network_m
 from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.figures.champion import calibration_error
 from orchestrator.results.report.gather import study_facts
+from orchestrator.results.views.study_scores import outside_label
 from orchestrator.scoring.metrics import METRICS, REGISTRY
 from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
-from orchestrator.selection.mask_values import MaskValues
+from orchestrator.selection.mask_values import MaskValues, masks_on_record
 
 NUM_FAILURES = 5  # that are named before those with a picture
 
@@ -27,23 +28,21 @@ def evidence(
     trial: StudyTrial,
     score: TrialScore,
     records: Sequence[FitRecord],
-    of_masks: MaskValues | None = None,
 ) -> Evidence:
-    """The evidence on a trial with all its folds; scores outside the folds are those of the networks of `records`.
-
-    `of_masks`: scores of the masks of its validation images, where they are known.
-    """
+    """The evidence on a trial with all its folds; scores outside the folds are those of the networks of `records`."""
+    masks = masks_on_record(snapshot, trial, records, score.masks)
     study, champion = study_facts(snapshot, counts_network=False), champion_facts(snapshot, trial.number)
     drawn = dict(champion.pictures)
     return Evidence(
-        intervals=_intervals(snapshot, score, records),
-        of_masks={} if of_masks is None else _of_masks(snapshot, of_masks),
+        intervals=_intervals(snapshot, score, records, masks.outside),
+        of_masks={} if masks.validation is None else _of_masks(snapshot, masks.validation),
         strata=champion.strata,
         detection=Detection(
             champion.found,
             champion.left_empty,
-            None if of_masks is None else of_masks.polyps,
+            None if masks.validation is None else masks.validation.polyps,
             snapshot.plan.num_repeats,
+            {outside_label(name): found.polyps for name, found in masks.outside.items()},
         ),
         calibration_error=calibration_error(champion),
         metrics=network_metrics(snapshot, trial.number, counts=True),
@@ -58,28 +57,33 @@ def evidence(
 
 
 def _intervals(
-    snapshot: StudySnapshot, score: TrialScore, records: Sequence[FitRecord]
+    snapshot: StudySnapshot,
+    score: TrialScore,
+    records: Sequence[FitRecord],
+    masks: Mapping[str, MaskValues],
 ) -> dict[str, Mapping[str, tuple[float, Interval]]]:
-    """Validation images, hold-out and external datasets: metric -> mean and 95 % interval."""
+    """Validation images, hold-out and external datasets: metric -> mean and 95 % interval.
+
+    `masks`: scores of masks outside the folds, where they are known.
+    """
     name_of_scores = scored_as([record.fit_id for record in records])
     outside = snapshot.outside_values(name_of_scores, score.masks)
     sets = {"validation images": (score.values_of_case, score.case_ids)}
-    sets |= {
-        "hold-out test" if name == "test" else f"{name} (unseen)": (values, snapshot.outside_cases[name])
-        for name, values in outside.items()
-    }
+    sets |= {outside_label(name): (values, snapshot.outside_cases[name]) for name, values in outside.items()}
+    of_masks = {outside_label(name): _of_masks(snapshot, found) for name, found in masks.items()}
     return {
         name: {
             metric: (float(values[metric].mean()), snapshot.interval(values[metric], case_ids))
             for metric in METRICS
             if metric in values
         }
+        | of_masks.get(name, {})
         for name, (values, case_ids) in sets.items()
     }
 
 
 def _of_masks(snapshot: StudySnapshot, scored: MaskValues) -> dict[str, tuple[float, Interval]]:
-    """Metrics that only masks give -> mean over the validation images and 95 % interval."""
+    """Metrics that only masks give -> mean over the images and 95 % interval."""
     values = {name: scored.by_case(name) for name in REGISTRY if name not in METRICS}
     return {
         name: (float(column.mean()), snapshot.interval(column, list(scored.case_ids)))
