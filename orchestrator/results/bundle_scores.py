@@ -190,7 +190,8 @@ class BundleScores:
     @property
     def polyps(self) -> PolypCounts:
         """Counts over all images: polyps that were found as objects, and marked areas that match none."""
-        return PolypCounts.total(one.polyps for one in self.scored if one.polyps is not None)
+        counted = [(one.polyps, one.group) for one in self.scored if one.polyps is not None]
+        return PolypCounts.total((polyps for polyps, _ in counted), [group for _, group in counted])
 
     @property
     def means(self) -> Mapping[str, tuple[float, tuple[float, float]]]:

@@ -6,12 +6,15 @@ match two (Maier-Hein et al., Metrics Reloaded, 2024). Pixels that touch at a co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from orchestrator.scoring.formatting import finite, with_ends
+from orchestrator.scoring.statistics import share_interval
 
 MATCH = 0.5
 POLYP_COUNTS = ("polyps", "polyps_found", "areas_marked")
@@ -25,6 +28,9 @@ class PolypCounts:
     found: int  # of these, hit by a component of the prediction
     predicted: int  # components of the prediction
     images: int = 1
+    interval: tuple[float, float] | None = (
+        None  # 95 % of the sensitivity, over groups of images; None: not known
+    )
 
     @property
     def sensitivity(self) -> float | None:
@@ -41,16 +47,18 @@ class PolypCounts:
         return self.false_positives / self.images
 
     @classmethod
-    def total(cls, counts: Iterable[PolypCounts]) -> PolypCounts:
-        """The counts of all images together."""
-        rows = [(one.there, one.found, one.predicted, one.images) for one in counts]
-        return cls(*(sum(column) for column in zip(*rows, strict=True)))
+    def total(cls, counts: Iterable[PolypCounts], groups: Sequence[str]) -> PolypCounts:
+        """The counts of all images together; groups (N,), the sampling units of the interval."""
+        rows = np.array([(one.there, one.found, one.predicted) for one in counts], np.int64).reshape(-1, 3)
+        interval = share_interval(rows[:, 1], rows[:, 0], groups)
+        there, found, predicted = (int(column.sum()) for column in rows.T)
+        return cls(there, found, predicted, len(rows), interval if there else None)
 
     @classmethod
-    def of_columns(cls, columns: Mapping[str, NDArray[np.float64]]) -> PolypCounts:
-        """The counts of all images together, from what `as_scores` gives of each; columns (N,)."""
-        there, found, predicted = (round(float(columns[name].sum())) for name in POLYP_COUNTS)
-        return cls(there, found, predicted, images=len(columns[POLYP_COUNTS[0]]))
+    def of_columns(cls, columns: Mapping[str, NDArray[np.float64]], groups: Sequence[str]) -> PolypCounts:
+        """The same from what `as_scores` gives of each image; columns and groups (N,)."""
+        rows = np.column_stack([columns[name] for name in POLYP_COUNTS]).round().astype(int)
+        return cls.total((cls(*row) for row in rows.tolist()), groups)
 
     def as_scores(self) -> dict[str, float]:
         """The three counts by the names of `POLYP_COUNTS`."""
@@ -62,13 +70,17 @@ class PolypCounts:
             "polyps": self.there,
             "found": self.found,
             "sensitivity": self.sensitivity,
+            "sensitivity_low": None if self.interval is None else finite(self.interval[0]),
+            "sensitivity_high": None if self.interval is None else finite(self.interval[1]),
             "false_positives": self.false_positives,
             "false_positives_per_image": self.false_positives_per_image,
         }
 
     def sentence(self) -> str:
         """How many polyps were found, and how many areas were marked that match none."""
-        share = "" if self.sensitivity is None else f" (sensitivity {100 * self.sensitivity:.1f} %)"
+        share = ""
+        if self.sensitivity is not None:
+            share = f" (sensitivity {100 * self.sensitivity:.1f} %{with_ends(self.interval)})"
         return (
             f"Polyps as objects: {self.found:,} of {self.there:,} found{share}, with an overlap (IoU) above one half; "
             f"{self.false_positives:,} areas marked that match none, {self.false_positives_per_image:.2f} an image."

@@ -15,6 +15,13 @@ def percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
 
 
+def with_ends(interval: tuple[float, float] | None) -> str:
+    """(0.8, 0.9) -> ", 95 % 80.0 to 90.0", to follow a share in percent; nothing where no interval is known."""
+    if interval is None or not all(map(math.isfinite, interval)):
+        return ""
+    return f", 95 % {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
 def points(difference: float) -> str:
     """0.0123 -> +1.23."""
     return f"{100 * difference:+.2f}"

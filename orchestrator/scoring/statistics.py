@@ -31,6 +31,21 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
+class Share:
+    """How many of how many images something holds of."""
+
+    num: int
+    total: int
+    interval: tuple[float, float] | None = None  # 95 %, over groups; None: not known
+
+    @classmethod
+    def of(cls, holds: Sequence[bool], groups: Sequence[str]) -> Share:
+        """`holds` and groups (N,) of images; without an image nothing is known."""
+        ends = share_interval(np.array(holds, np.int64), np.ones(len(groups), np.int64), groups)
+        return cls(sum(holds), len(groups), ends if len(groups) else None)
+
+
+@dataclass(frozen=True)
 class TestResult:
     """A two-sided test; the statistic is above 0 where A is above B."""
 
@@ -41,6 +56,36 @@ class TestResult:
     def p_of(self, difference: float) -> float:
         """The p-value if `difference` has the sign of this test's statistic; 1 otherwise."""
         return self.p_value if self.statistic * difference > 0 else 1.0
+
+
+def share_interval(hits: ArrayLike, totals: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
+    """The 95 % interval of sum(hits) / sum(totals), integers (N,) of images, groups (N,) as sampling units.
+
+    That of `cluster_interval` over what is counted, such as polyps. Where all or none are hits, no resampling shows any
+    spread: then the exact interval of Clopper and Pearson (1934) with the number of groups that have any for the number
+    of trials. (0, 1) where there is nothing to count. ValueError: lengths that differ, more hits than totals.
+    """
+    of_image, all_of_image = np.asarray(hits, np.int64), np.asarray(totals, np.int64)
+    if (
+        of_image.shape != (len(groups),)
+        or all_of_image.shape != (len(groups),)
+        or (of_image > all_of_image).any()
+    ):
+        raise ValueError(
+            f"expected hits, totals at least as large, and groups of one length; found {of_image.shape}, "
+            f"{all_of_image.shape} and {len(groups)}"
+        )
+    num, total = int(of_image.sum()), int(all_of_image.sum())
+    if total == 0:
+        return 0.0, 1.0
+    if num in (0, total):
+        num_groups = len({group for group, one in zip(groups, all_of_image, strict=True) if one})
+        spread = 1 - 0.025 ** (1 / num_groups)
+        return (0.0, spread) if num == 0 else (1 - spread, 1.0)
+    each = np.repeat(
+        np.tile([1.0, 0.0], len(groups)), np.column_stack([of_image, all_of_image - of_image]).ravel()
+    )
+    return cluster_interval(each, list(np.repeat(np.asarray(groups, dtype=object), all_of_image)))
 
 
 def cluster_interval(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.common.stored_json import sha256_of
-from orchestrator.scoring.components import PolypCounts
+from orchestrator.scoring.components import POLYP_COUNTS, PolypCounts
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import by_case, masks_of_folds
@@ -64,11 +64,6 @@ class MaskValues:
         place = np.unique([case_id for fold in self.cases for case_id in fold], return_inverse=True)[1]
         return by_case({"": np.concatenate([fold[metric] for fold in self.by_fold])}, place)[""]
 
-    @property
-    def polyps(self) -> PolypCounts:
-        """Polyps as objects in all predictions: with repeated folds an image counts once for each repeat."""
-        return PolypCounts.total(PolypCounts.of_columns(fold) for fold in self.by_fold)
-
 
 @dataclass(frozen=True)
 class ScoredMasks:
@@ -78,6 +73,14 @@ class ScoredMasks:
     outside: Mapping[str, MaskValues] = field(
         default_factory=dict
     )  # "test", the hold-out, and unseen datasets by name
+
+
+def polyps_of(snapshot: StudySnapshot, scored: MaskValues) -> PolypCounts:
+    """Polyps as objects in all predictions: with repeated folds an image counts once for each repeat."""
+    columns = {name: np.concatenate([fold[name] for fold in scored.by_fold]) for name in POLYP_COUNTS}
+    return PolypCounts.of_columns(
+        columns, snapshot.groups_of([case_id for fold in scored.cases for case_id in fold])
+    )
 
 
 def fold_jobs(trial: StudyTrial) -> list[MaskJob]:

@@ -40,14 +40,22 @@ def test_a_component_that_overlaps_by_less_than_half_is_no_hit():
 
 def test_polyps_that_are_found_and_areas_that_are_none_are_counted_over_images():
     images = [(discs(LEFT), discs(LEFT, RIGHT)), (discs(LEFT, RIGHT), discs(RIGHT)), (discs(LEFT), NOTHING)]
-    total = PolypCounts.total(count_polyps(*image) for image in images)
+    counts = [count_polyps(*image) for image in images]
+    total = PolypCounts.total(counts, ["a", "b", "c"])
     assert (total.there, total.found, total.false_positives, total.images) == (3, 2, 2, 3)
     assert total.sensitivity == 2 / 3 and total.false_positives_per_image == 2 / 3
     assert (
-        "2 of 3 found (sensitivity 66.7 %)" in total.sentence()
+        "2 of 3 found (sensitivity 66.7 %, 95 % " in total.sentence()
         and "2 areas marked that match none" in total.sentence()
     )
     assert count_polyps(NOTHING, NOTHING).sensitivity is None
+    rows = [one.as_scores() for one in counts]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    assert PolypCounts.of_columns(columns, ["a", "b", "c"]) == total
+    assert (
+        PolypCounts.total(counts, ["a"] * 3).sentence().count("95 %") == 0
+    )  # one group says nothing of others
+    assert PolypCounts.total([], []).interval is None
 
 
 def test_one_mask_over_two_polyps_finds_neither():

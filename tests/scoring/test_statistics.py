@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from orchestrator.scoring.statistics import (
+    Share,
     cluster_interval,
     clustered_error,
     clustered_wilcoxon,
@@ -22,6 +23,7 @@ from orchestrator.scoring.statistics import (
     holm,
     image_interval,
     paired_difference,
+    share_interval,
 )
 
 RNG = np.random.default_rng(7)
@@ -297,3 +299,25 @@ def test_the_error_over_five_folds_is_half_as_large_again_as_without_the_correct
     differences = np.array([0.01, 0.03, 0.02, 0.05, 0.00])
     plain = differences.std(ddof=1) / np.sqrt(5)
     assert corrected_error(differences, 1 / 4) == pytest.approx(1.5 * plain)
+
+
+def test_a_share_has_the_interval_of_a_mean_over_what_is_counted():
+    hits, totals, groups = [1, 0, 2, 1, 0], [1, 1, 3, 2, 0], ["a", "b", "c", "d", "e"]
+    each = np.array([1, 0, 1, 1, 0, 1, 0], dtype=float)
+    assert share_interval(hits, totals, groups) == cluster_interval(each, list("abcccdd"))
+
+
+def test_where_all_or_none_are_hits_the_interval_is_exact_over_groups():
+    groups = [f"video {place // 2}" for place in range(40)]
+    low, high = share_interval([1] * 40, [1] * 40, groups)
+    exact = stats.binomtest(20, 20).proportion_ci(0.95, "exact")
+    assert (low, high) == pytest.approx((exact.low, exact.high))
+    assert share_interval([0] * 40, [1] * 40, groups) == pytest.approx((1 - high, 1 - low))
+    assert share_interval([0, 0], [0, 0], ["a", "b"]) == (0, 1)
+    assert Share.of([], []) == Share(0, 0, None) and Share.of([True, False], ["a", "b"]).num == 1
+
+
+@pytest.mark.parametrize(("hits", "groups"), [([2], ["a"]), ([1], ["a", "b"])])
+def test_a_share_of_more_than_all_is_refused(hits, groups):
+    with pytest.raises(ValueError, match="totals at least as large, and groups of one length"):
+        share_interval(hits, [1], groups)

@@ -40,7 +40,7 @@ from orchestrator.search.fit_jobs import load_network
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import by_case, masks_of_folds, score_trial
 from orchestrator.selection.by_masks import rank_by_masks
-from orchestrator.selection.mask_values import MaskJob, MaskValues, fold_jobs
+from orchestrator.selection.mask_values import MaskJob, MaskValues, fold_jobs, polyps_of
 from orchestrator.study.spec import Study
 
 RATES = (1e-4, 1e-3, 2e-3, 1e-2)
@@ -155,13 +155,14 @@ def test_the_card_of_an_export_counts_the_polyps_of_all_folds(trained: Study, tm
     StoredStudy(trained.store).export(tmp_path / "exported", device="cpu")
     best = StoredStudy(trained.store).best()
     masks = masks_of_folds(best.choice.trial.records, best.choice.trial.configuration)
-    counts, nsd = [], []
+    counts, nsd, groups = [], [], []
     for record, own in zip(best.choice.trial.records, masks, strict=True):
+        groups += trained.store.snapshot().groups_of(record.case_ids)
         for predicted, truth in masks_by_hand(record, own, trained):
             counts.append(count_polyps(predicted, truth))
             nsd.append(distances(predicted, truth)["nsd"])
     card = " ".join((tmp_path / "exported" / "model_card.md").read_text().split())
-    assert PolypCounts.total(counts).sentence() in card
+    assert PolypCounts.total(counts, groups).sentence() in card
     assert f"| nsd | {100 * np.mean(nsd):.2f} |" in card and "| hausdorff95 (pixels) |" in card
 
 
@@ -172,7 +173,7 @@ def test_an_export_scores_the_masks_of_unseen_images_for_card_and_tables(tmp_pat
     folder = StoredStudy(study.store).export(tmp_path / "exported", device="cpu")
     far = study.unseen[0].cases
     scored = [*evaluate(Bundle.load(folder), far, {case.id: case.group for case in far})]
-    polyps = PolypCounts.total(one.polyps for one in scored if one.polyps is not None)
+    polyps = PolypCounts.total((one.polyps for one in scored if one.polyps), [one.group for one in scored])
     card = " ".join((folder / "model_card.md").read_text().split())
     assert f"far (unseen): {polyps.sentence()}" in card
     nsd, distance = (means(scored)[name][0] for name in ("nsd", "hausdorff95"))
@@ -313,4 +314,6 @@ def test_an_image_that_several_folds_validate_counts_once_and_its_polyps_once_a_
     other = of_fold | {"nsd": np.ones(num), "polyps_found": np.zeros(num)}
     values = MaskValues((tuple(first.case_ids),) * 2, (of_fold, other))
     np.testing.assert_allclose(np.sort(values.by_case("nsd")), (1 + np.linspace(0, 1, num)) / 2)
-    assert values.polyps == PolypCounts(there=2 * num, found=num, predicted=2 * num, images=2 * num)
+    polyps = polyps_of(study.store.snapshot(), values)
+    assert (polyps.there, polyps.found, polyps.predicted, polyps.images) == (2 * num, num, 2 * num, 2 * num)
+    assert polyps.interval is not None and polyps.interval[0] <= 0.5 <= polyps.interval[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -18,13 +18,14 @@ from orchestrator.results.views.score_lines import ScoreLine
 from orchestrator.results.views.study_scores import fold_lines, outside_label, outside_lines, validation_line
 from orchestrator.results.views.trial_pictures import example_tile
 from orchestrator.scoring.pending_cases import sweep
+from orchestrator.scoring.statistics import Share
 from orchestrator.search.goals.model_cost import Cost
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.space.space import Configuration
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
-from orchestrator.selection.mask_values import MaskValues, masks_on_record
+from orchestrator.selection.mask_values import MaskValues, masks_on_record, polyps_of
 from orchestrator.training.recipe import Recipe
 
 ALWAYS_SHOWN = (
@@ -43,6 +44,8 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
     histograms = np.concatenate([one.histograms for one in trial.records])
     scored = _scored(snapshot, score)
     ordered = worst_first(scored)
+    with_polyp = [one for one in scored if one.case.polyp_fraction > 0]
+    without = [one for one in scored if one.case.polyp_fraction == 0]
     masks = masks_on_record(snapshot, trial, [record], score.masks)
     outside = outside_lines(snapshot, [record], score.masks)
     of_masks = {outside_label(name): found for name, found in masks.outside.items()}
@@ -57,7 +60,7 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         options=shown_of_network(trial.configuration),
         folds=tuple(fold_lines(snapshot, trial, score)),
         scores=tuple(_with_outlines(line, of_masks.get(line.name)) for line in (validation, *outside)),
-        polyps={name: found.polyps for name, found in of_masks.items()},
+        polyps={name: polyps_of(snapshot, found) for name, found in of_masks.items()},
         strata=tuple(breakdown(scored)[1:]),
         dice=score.dice_of_case,
         histograms=histograms.sum(axis=0, dtype=np.int64),
@@ -67,8 +70,8 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         threshold=score.threshold,
         is_swept=trial.configuration.masks.threshold is None,
         is_cross_fitted=score.is_cross_fitted,
-        found=_share([one.scores["recall"] > 0 for one in scored if one.case.polyp_fraction > 0]),
-        left_empty=_share([one.scores["dice"] == 1 for one in scored if one.case.polyp_fraction == 0]),
+        found=_share(with_polyp, lambda one: one.scores["recall"] > 0),
+        left_empty=_share(without, lambda one: one.scores["dice"] == 1),
         worst=tuple(map(_worst, ordered[:NUM_WORST])),
         pictures=_pictures(trial, score, ordered),
         missing=_missing(snapshot, len(outside)),
@@ -138,8 +141,8 @@ def _with_outlines(line: ScoreLine, scored: MaskValues | None) -> ScoreLine:
     return replace(line, scores={**line.scores, **{name: scored.by_case(name).mean() for name in OUTLINES}})
 
 
-def _share(holds: Sequence[bool]) -> tuple[int, int]:
-    return sum(holds), len(holds)
+def _share(scored: Sequence[CaseScores], holds: Callable[[CaseScores], bool]) -> Share:
+    return Share.of([holds(one) for one in scored], [one.group for one in scored])
 
 
 def _worst(one: CaseScores) -> WorstCase:

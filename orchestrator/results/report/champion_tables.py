@@ -8,8 +8,8 @@ from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.prose import images_for_one_point
 from orchestrator.results.report.study_tables import Rows, points_text
 from orchestrator.results.views.score_lines import COLUMNS, ScoreLine, interval_text
-from orchestrator.scoring.formatting import percent, points
-from orchestrator.scoring.statistics import few_groups
+from orchestrator.scoring.formatting import percent, points, with_ends
+from orchestrator.scoring.statistics import Share, few_groups
 from orchestrator.selection.comparison import Comparison
 
 NAMES = {"dice": "Dice", "iou": "IoU", "f2": "F2"}  # of scores, as people write them
@@ -89,13 +89,13 @@ def stratum_table(lines: Sequence[ScoreLine]) -> Rows | None:
     ]
 
 
-def presence_sentences(found: tuple[int, int], left_empty: tuple[int, int]) -> list[str]:
+def presence_sentences(found: Share, left_empty: Share) -> list[str]:
     """Sensitivity and specificity of images, as sentences."""
     return [
-        f"{name} {num:,} of {total:,} ({percent(num / total)} %)."
-        if total
+        f"{name} {share.num:,} of {share.total:,} ({percent(share.num / share.total)} %{with_ends(share.interval)})."
+        if share.total
         else f"{name} none to count: there are no such validation images."
-        for name, (num, total) in (
+        for name, share in (
             ("Images with a polyp whose mask touches it (sensitivity per image):", found),
             ("Images without a polyp that were left empty (specificity per image):", left_empty),
         )

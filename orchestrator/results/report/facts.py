@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from orchestrator.results.views.by_network import NetworkStanding
 from orchestrator.results.views.score_lines import ScoreLine
 from orchestrator.scoring.components import PolypCounts
+from orchestrator.scoring.statistics import Share
 
 Interval = tuple[float, float]
 SEARCH, AGAIN, REFIT, CUT = "search", "re-evaluation", "refit", "cut before its end"  # kinds of fits
@@ -129,8 +130,8 @@ class ChampionFacts:
     threshold: float
     is_swept: bool  # the threshold was chosen on validation images
     is_cross_fitted: bool  # scores of a fold use what the other folds chose
-    found: tuple[int, int]  # images with a polyp whose mask touches it, and all of these
-    left_empty: tuple[int, int]  # images without a polyp that got no mask, and all of these
+    found: Share  # images with a polyp whose mask touches it
+    left_empty: Share  # images without a polyp that got no mask
     worst: tuple[WorstCase, ...] = ()  # the lowest Dice of all first
     pictures: tuple[
         tuple[WorstCase, bytes], ...

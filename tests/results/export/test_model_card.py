@@ -25,6 +25,7 @@ from orchestrator.results.views.score_lines import ScoreLine, interval_text, sco
 from orchestrator.scoring.components import PolypCounts
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.postprocess import PostProcess
+from orchestrator.scoring.statistics import Share
 from orchestrator.training.recipe import Recipe
 
 MODEL = ModelFacts(
@@ -128,9 +129,9 @@ EVIDENCE = Evidence(
     strata=[ScoreLine("small polyp, below 3 %", 40, {"dice": 0.5}, (0.4, 0.6))],
     of_masks={"nsd": (0.8, (0.75, 0.85)), "hausdorff95": (12.3, (-math.inf, math.inf))},
     detection=Detection(
-        (19, 20),
-        (3, 4),
-        PolypCounts(25, 18, 20, images=24),
+        Share(19, 20, (0.8, 0.99)),
+        Share(3, 4),
+        PolypCounts(25, 18, 20, images=24, interval=(0.6, 0.81)),
         2,
         {"ETIS (unseen)": PolypCounts(8, 2, 5, images=7)},
     ),
@@ -148,9 +149,9 @@ EVIDENCE = Evidence(
     [
         "| recall | 91.00 | 87.00 to 94.00 |",
         "| small polyp, below 3 % | 40 | 50.00",
-        "sensitivity 95.0 % (19 of 20 images with a polyp",
+        "sensitivity 95.0 %, 95 % 80.0 to 99.0 (19 of 20 images with a polyp",
         "specificity 75.0 % (3 of 4 images without a polyp",
-        "Polyps as objects: 18 of 25 found (sensitivity 72.0 %)",
+        "Polyps as objects: 18 of 25 found (sensitivity 72.0 %, 95 % 60.0 to 81.0)",
         "Each image counts 2 times, once a repeat.",
         "ETIS (unseen): Polyps as objects: 2 of 8 found (sensitivity 25.0 %)",
         "| nsd | 80.00 | 75.00 to 85.00 |",

@@ -44,6 +44,7 @@ from orchestrator.results.report.prose import (
     settings_text,
 )
 from orchestrator.results.views.score_lines import ScoreLine
+from orchestrator.scoring.statistics import Share
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.training.recipe import USED_WITH, Recipe
 
@@ -95,8 +96,8 @@ def champion() -> ChampionFacts:
         threshold=0.5,
         is_swept=True,
         is_cross_fitted=True,
-        found=(30, 32),
-        left_empty=(5, 8),
+        found=Share(30, 32),
+        left_empty=Share(5, 8),
         worst=(WorstCase("near/3", 0.2, 0.05), WorstCase("near/4", 0.3, 0.01)),
     )
 

@@ -12,8 +12,9 @@ from orchestrator.data.statement import NOT_STATED
 from orchestrator.results.views.score_lines import ScoreLine, interval_text, score_table
 from orchestrator.scoring.components import PolypCounts
 from orchestrator.scoring.distances import TOLERANCE
-from orchestrator.scoring.formatting import percent
+from orchestrator.scoring.formatting import percent, with_ends
 from orchestrator.scoring.metrics import REGISTRY
+from orchestrator.scoring.statistics import Share
 
 Interval = tuple[float, float]
 TIMED_ON = "Timed on"
@@ -36,8 +37,8 @@ LOWEST = "The lowest Dice of all validation images, then low ones of which a pic
 class Detection:
     """Images that are right as a whole, and all of their kind; polyps that are found."""
 
-    found: tuple[int, int]  # with a polyp, of which the mask touches some
-    left_empty: tuple[int, int]  # without a polyp, that got no mask
+    found: Share  # with a polyp, of which the mask touches some
+    left_empty: Share  # without a polyp, that got no mask
     polyps: PolypCounts | None = (
         None  # as objects, in all predictions of validation images; None: not counted
     )
@@ -148,8 +149,8 @@ Validation images, each by the network that was not trained on it; in percent.{a
 
 def _per_image(detection: Detection) -> str:
     """Sensitivity and specificity of images."""
-    touched = _share("sensitivity", *detection.found, "images with a polyp have a mask that touches it")
-    left_empty = _share("specificity", *detection.left_empty, "images without a polyp have no mask")
+    touched = _share("sensitivity", detection.found, "images with a polyp have a mask that touches it")
+    left_empty = _share("specificity", detection.left_empty, "images without a polyp have no mask")
     return f"Per image: {touched}; {left_empty}."
 
 
@@ -169,11 +170,12 @@ def _outside_polyps(detection: Detection) -> list[str]:
     return [paragraph(f"{name}: {counts.sentence()}") for name, counts in detection.outside.items()]
 
 
-def _share(name: str, count: int, total: int, what: str) -> str:
-    """sensitivity 95.0 % (19 of 20 images ...)."""
-    if not total:
+def _share(name: str, share: Share, what: str) -> str:
+    """sensitivity 95.0 %, 95 % 80.0 to 99.0 (19 of 20 images ...)."""
+    if not share.total:
         return f"{name} is unknown, for there are no such images"
-    return f"{name} {100 * count / total:.1f} % ({count} of {total} {what})"
+    value = f"{100 * share.num / share.total:.1f} %{with_ends(share.interval)}"
+    return f"{name} {value} ({share.num} of {share.total} {what})"
 
 
 def failures(evidence: Evidence) -> str:

@@ -18,7 +18,7 @@ from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.trials import StudyTrial
-from orchestrator.selection.mask_values import MaskValues, masks_on_record
+from orchestrator.selection.mask_values import MaskValues, masks_on_record, polyps_of
 
 NUM_FAILURES = 5  # that are named before those with a picture
 
@@ -40,9 +40,9 @@ def evidence(
         detection=Detection(
             champion.found,
             champion.left_empty,
-            None if masks.validation is None else masks.validation.polyps,
+            None if masks.validation is None else polyps_of(snapshot, masks.validation),
             snapshot.plan.num_repeats,
-            {outside_label(name): found.polyps for name, found in masks.outside.items()},
+            {outside_label(name): polyps_of(snapshot, found) for name, found in masks.outside.items()},
         ),
         calibration_error=calibration_error(champion),
         metrics=network_metrics(snapshot, trial.number, counts=True),

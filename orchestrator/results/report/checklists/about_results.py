@@ -62,7 +62,8 @@ def diagnostic(study: StudyFacts) -> str | None:
     """Sensitivity and specificity of images."""
     if study.champion is None:
         return None
-    (found, with_polyp), (empty, without) = study.champion.found, study.champion.left_empty
+    found, with_polyp = study.champion.found.num, study.champion.found.total
+    empty, without = study.champion.left_empty.num, study.champion.left_empty.total
     parts = (
         [f"a mask touches the polyp in {found:,} of {with_polyp:,} validation images with one"]
         if with_polyp
