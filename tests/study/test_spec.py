@@ -36,13 +36,9 @@ def test_options_that_may_not_change_are_named_one_by_one(tmp_path):
     changed = replace(study.spec, seed=4, constraints=("gmacs<=3",), objectives=("mean", "gmacs"))
     with pytest.raises(BadStudy) as refused:
         study.store.begin(study.space, study.plan, changed)
-    *keys, advice = refused.value.problems
-    assert keys == [
-        "objectives: was mean, now mean, gmacs",
-        "constraints: was none, now gmacs<=3",
-        "seed: was 0, now 4",
-    ]
-    assert "--study" in advice
+    *first, last = refused.value.problems
+    assert first == ["objectives: was mean, now mean, gmacs", "constraints: was none, now gmacs<=3"]
+    assert last.startswith("seed: was 0, now 4; ") and "--study" in last
 
 
 @pytest.mark.parametrize(
