@@ -123,18 +123,29 @@ class Trainer:
     def score_masks(self, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess) -> None:
         """Score the masks of a trial's validation images, and those of `records` outside the folds once that is due.
 
-        Left out where the network of a fold was deleted, and where the study cannot be held: another process works on
-        it, or its folder cannot be written to.
+        Left out, and said, where the network of a fold was deleted, and where the study cannot be held: another process
+        works on it, or its folder cannot be written to.
         """
-        from orchestrator.selection.mask_values import fold_jobs, mask_values, outside_jobs
+        from orchestrator.selection.mask_values import are_on_record, fold_jobs, mask_values, outside_jobs
 
-        jobs = fold_jobs(trial) if trial.has_weights else []
+        jobs = fold_jobs(trial)
+        if not trial.has_weights and not are_on_record(self.snapshot, jobs):
+            jobs = []
+            self.display.note(
+                f"the model card has no polyps, NSD and distances of validation images: networks of folds of trial "
+                f"{trial.number} were deleted"
+            )
         if self.snapshot.champion is not None:
             jobs += outside_jobs(self.snapshot, records, masks).values()
+        if are_on_record(self.snapshot, jobs):
+            return
         try:
             with self.study.lock():
                 pass
-        except (BadStudy, OSError):
+        except (BadStudy, OSError) as error:
+            self.display.note(
+                f"the model card lacks polyps, NSD and distances, which take the study alone: {error}"
+            )
             return
         mask_values(self.snapshot, [jobs], self.mask_scores)
 

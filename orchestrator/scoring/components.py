@@ -38,6 +38,12 @@ class PolypCounts:
         return self.found / self.there if self.there else None
 
     @property
+    def lesion_f1(self) -> float:
+        """Hits twice over all components of both masks, in [0, 1]; 1 where neither has any."""
+        components = self.predicted + self.there
+        return 2 * self.found / components if components else 1.0
+
+    @property
     def false_positives(self) -> int:
         """Components of the prediction that hit no polyp: outside all of them, or with too small an overlap."""
         return self.predicted - self.found
@@ -85,13 +91,6 @@ class PolypCounts:
             f"Polyps as objects: {self.found:,} of {self.there:,} found{share}, with an overlap (IoU) above one half; "
             f"{self.false_positives:,} areas marked that match none, {self.false_positives_per_image:.2f} an image."
         )
-
-
-def lesion_scores(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
-    """Two masks (H, W) -> `lesion_f1` in [0, 1]: hits twice over all components of both; 1 where neither has any."""
-    counts = count_polyps(predicted, truth)
-    components = counts.predicted + counts.there
-    return {"lesion_f1": 2 * counts.found / components if components else 1.0}
 
 
 def count_polyps(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> PolypCounts:

@@ -79,6 +79,8 @@ REGISTRY: Mapping[str, Metric] = {
 ALIASES = {"hd": "hausdorff", "hd95": "hausdorff95", "dsc": "dice", "jaccard": "iou", "surface_dice": "nsd"}
 # Those that a study's histograms of probabilities give at every threshold.
 METRICS: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if metric.from_counts)
+# Those that take both masks.
+OF_MASKS: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if not metric.from_counts)
 # Those that a trial can be chosen by.
 CHOOSING: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if metric.maximise)
 

@@ -118,10 +118,9 @@ class FitJobRunner:
         if workers.from_first(self.ledger.has_scores(job.scored_as, job.case_ids)):
             return True
         shares = Counter(job.fit_ids)
-        records = [self.ledger.read(fit_id) for fit_id in shares]
-        spec = records[0].spec
-        networks = [load_network(record) for record in records]
-        network = averaged(networks, shares=[*shares.values()]).to(device)
+        records = {fit_id: self.ledger.read(fit_id) for fit_id in shares}
+        spec = records[job.fit_id].spec
+        network = _mean_of([records[fit_id] for fit_id in job.fit_ids]).to(device)
         cases = self._cases(job.datasets, spec.recipe.image_size)
         histograms = self._scored(
             spec, device, lambda images: score_cases(network, cases, job.case_ids, device, spec, images)
@@ -146,18 +145,16 @@ class FitJobRunner:
         called with the number of images that are done.
         """
         look_in(self.home)
-        shares = Counter(record.fit_id for record in records)
-        known = {record.fit_id: record for record in records}
         spec = records[0].spec
-        networks = [load_network(known[fit_id]) for fit_id in shares]
-        network = averaged(networks, shares=[*shares.values()]).to(device)
+        network = _mean_of(records).to(device)
         cases = self._cases(dict(datasets), spec.recipe.image_size)
 
         def attempt(at_a_time: int) -> dict[str, np.ndarray]:
             rows = []
             for bins, truth in predicted_bins(network, cases, case_ids, device, spec, at_a_time):
                 mask = masks.cut(bins)
-                rows.append(score_masks(mask, truth) | count_polyps(mask, truth).as_scores())
+                polyps = count_polyps(mask, truth)
+                rows.append(score_masks(mask, truth, polyps) | polyps.as_scores())
                 on_case(len(rows))
             return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
@@ -169,6 +166,13 @@ class FitJobRunner:
 
     def _cases(self, datasets: dict[str, str], image_size: int) -> CachedCases:
         return _open_cases(self.home, self.cache, tuple(sorted(datasets.items())), image_size)
+
+
+def _mean_of(records: Sequence[FitRecord]) -> nn.Module:
+    """The network of a record, or the mean of several, in which one that is named twice counts twice."""
+    shares = Counter(record.fit_id for record in records)
+    networks = {record.fit_id: record for record in records}
+    return averaged([load_network(networks[fit_id]) for fit_id in shares], shares=[*shares.values()])
 
 
 def memory_kind(work: str, spec: FitSpec, device: torch.device) -> Kind:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import by_case, masks_of_folds
 from orchestrator.search.store.derived import key_of
 from orchestrator.search.store.snapshot import StudySnapshot
-from orchestrator.search.store.trials import StudyTrial
+from orchestrator.search.store.trials import StudyTrial, fingerprints_of
 
 Columns = Mapping[str, NDArray[np.float64]]  # metric, or count of polyps -> (N,)
 
@@ -35,11 +36,10 @@ class MaskJob:
     datasets: Mapping[str, str]  # that the images are of, name -> fingerprint
     masks: PostProcess
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The name of its scores: the networks, their weights and cases among them, and the masks."""
-        # records of earlier versions have no digest
-        networks = [[one.fit_id, one.digest or sha256_of(one.weights)] for one in self.records]
+        networks = [[one.fit_id, _content(one)] for one in self.records]
         return key_of("scores of masks", networks, list(self.case_ids), self.masks.as_dict())
 
 
@@ -96,14 +96,8 @@ def outside_jobs(
     snapshot: StudySnapshot, records: Sequence[FitRecord], masks: PostProcess
 ) -> dict[str, MaskJob]:
     """The hold-out and each unseen dataset, for the networks that stand for a trial."""
-    fingerprints = snapshot.plan.datasets | snapshot.plan.unseen
     return {
-        name: MaskJob(
-            tuple(records),
-            case_ids,
-            {dataset: fingerprints[dataset] for dataset in {case_id.split("/")[0] for case_id in case_ids}},
-            masks,
-        )
+        name: MaskJob(tuple(records), case_ids, fingerprints_of(snapshot.plan, case_ids), masks)
         for name, case_ids in snapshot.outside_cases.items()
         if case_ids
     }
@@ -114,13 +108,18 @@ def mask_values(
 ) -> list[MaskValues]:
     """The scores of each set of jobs in turn; `score_masks` scores what is not on record."""
     jobs = {job.key: job for own in sets for job in own}
-    found = {key: kept for key in jobs if (kept := _find(snapshot, key)) is not None}
+    found = {key: kept for key, job in jobs.items() if (kept := _find(snapshot, job)) is not None}
     missing = {key: job for key, job in jobs.items() if key not in found}
     if missing:
         for key, scored in zip(missing, score_masks([*missing.values()]), strict=True):
             snapshot.derived.keep(key, {"names": list(scored)}, np.stack([*scored.values()]))
             found[key] = scored
     return [_together(own, [found[job.key] for job in own]) for own in sets]
+
+
+def are_on_record(snapshot: StudySnapshot, jobs: Sequence[MaskJob]) -> bool:
+    """Whether nothing is left to score."""
+    return all(_find(snapshot, job) is not None for job in jobs)
 
 
 def masks_on_record(
@@ -136,12 +135,17 @@ def masks_on_record(
 
 
 def _on_record(snapshot: StudySnapshot, jobs: Sequence[MaskJob]) -> MaskValues | None:
-    found = [kept for job in jobs if (kept := _find(snapshot, job.key)) is not None]
+    found = [kept for job in jobs if (kept := _find(snapshot, job)) is not None]
     return _together(jobs, found) if len(found) == len(jobs) else None
 
 
-def _find(snapshot: StudySnapshot, key: str) -> Columns | None:
-    kept = snapshot.derived.find(key)
+def _content(record: FitRecord) -> str:
+    """The digest of a record. Those of earlier versions have none: that of the weights, or nothing without these."""
+    return record.digest or (sha256_of(record.weights) if record.weights.exists() else "")
+
+
+def _find(snapshot: StudySnapshot, job: MaskJob) -> Columns | None:
+    kept = snapshot.derived.find(job.key)
     return None if kept is None else dict(zip(kept.plain["names"], kept.values, strict=True))
 
 

@@ -19,7 +19,7 @@ from orchestrator.search.records.trial_score import refit_spec
 from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.store.optuna_storage import explained_errors
 from orchestrator.search.store.study_store import StudyStore
-from orchestrator.search.store.trials import Champion, StudyTrial, outside_cases
+from orchestrator.search.store.trials import Champion, StudyTrial, fingerprints_of, outside_cases
 from orchestrator.selection.reevaluation import named, settled
 from orchestrator.training.ray.lane_worker import Perform
 from orchestrator.training.ray.lanes import Lanes
@@ -120,8 +120,7 @@ def scoring(
 def _score_outside(
     lanes: Lanes, fit_ids: tuple[str, ...], plan: SplitPlan, unseen: tuple[Dataset, ...]
 ) -> None:
-    fingerprints = plan.datasets | plan.unseen
+    first, *others = fit_ids
     for name, case_ids in outside_cases(plan, unseen).items():
-        datasets = {dataset: fingerprints[dataset] for dataset in {id.split("/")[0] for id in case_ids}}
-        first, *others = fit_ids
+        datasets = fingerprints_of(plan, case_ids)
         lanes.run(f"{scored_as(fit_ids)}-{name}", ScoreJob(first, name, datasets, case_ids, tuple(others)))

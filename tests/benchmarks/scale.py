@@ -171,10 +171,10 @@ class Tune:
 
     def __init__(self, study: Study, num_lanes: int, report: ResultSink, meter: Meter) -> None:
         self.study, self.meter, self.work = study, meter, Formula(study.store.ledger, noise=0.02)
-        room = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
+        capacity = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
-            self.gate = BudgetGate(study.budget, _usage(study), room.lanes)
-            self.engine = make_engine(study, room, self.gate)
+            self.gate = BudgetGate(study.budget, _usage(study), capacity.lanes)
+            self.engine = make_engine(study, capacity, self.gate)
             self.state, self.searcher = self.engine.state, EngineSearcher(self.engine)
             self.scheduler = EngineScheduler(self.engine)
             self.monitor = ProgressMonitor(study.store, self.gate, study.race, lambda status: None)

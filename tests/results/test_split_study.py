@@ -201,7 +201,7 @@ def test_mlflow_is_told_how_cases_were_split_and_only_scores_there_are(splits: s
 
 def test_a_search_knows_the_groups_of_near_duplicates_that_only_the_champion_is_scored_on(finish):
     finished = finish("k-fold:2")
-    room = LaneCapacity(len(finished.plan.folds))
-    gate = BudgetGate(finished.study.budget, ResourceUsage(finished.store.ledger), room.lanes)
-    engine = make_engine(finished.study, room, gate)
+    capacity = LaneCapacity(len(finished.plan.folds))
+    gate = BudgetGate(finished.study.budget, ResourceUsage(finished.store.ledger), capacity.lanes)
+    engine = make_engine(finished.study, capacity, gate)
     assert engine.state.group_of_case == finished.store.group_of_case()

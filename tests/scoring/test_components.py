@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.scoring.components import PolypCounts, count_polyps, lesion_scores
+from orchestrator.scoring.components import PolypCounts, count_polyps
 
 
 def discs(*places: tuple[int, int, int]) -> np.ndarray:
@@ -18,7 +18,7 @@ LEFT, RIGHT = (30, 20, 8), (30, 60, 8)
 
 
 def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
-    return lesion_scores(predicted, truth)["lesion_f1"]
+    return count_polyps(predicted, truth).lesion_f1
 
 
 def test_every_polyp_found_scores_one_and_none_at_all_too():

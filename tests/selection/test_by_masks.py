@@ -40,7 +40,14 @@ from orchestrator.search.fit_jobs import load_network
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.trial_score import by_case, masks_of_folds, score_trial
 from orchestrator.selection.by_masks import rank_by_masks
-from orchestrator.selection.mask_values import MaskJob, MaskValues, fold_jobs, polyps_of
+from orchestrator.selection.mask_values import (
+    MaskJob,
+    MaskValues,
+    ScoredMasks,
+    fold_jobs,
+    masks_on_record,
+    polyps_of,
+)
 from orchestrator.study.spec import Study
 
 RATES = (1e-4, 1e-3, 2e-3, 1e-2)
@@ -194,14 +201,27 @@ def test_nothing_is_scored_of_a_trial_that_lacks_a_network_or_whose_study_goes_o
 
     forget(study, 2)
     snapshot = study.store.snapshot()
-    trainer = Watched(snapshot, device="cpu")
+    notes: list[str] = []
+    trainer = Watched(snapshot, device="cpu", display=Display(note=notes.append))
     masks = PostProcess(0.5)
     trainer.score_masks(snapshot.trials[2], snapshot.trials[2].records[:1], masks)
     with study.store.lock():
         trainer.score_masks(snapshot.trials[1], snapshot.trials[1].records[:1], masks)
-    assert not scored
+    assert not scored and len(notes) == 2
+    assert "networks of folds of trial 2 were deleted" in notes[0] and "another process" in notes[1]
     trainer.score_masks(snapshot.trials[1], snapshot.trials[1].records[:1], masks)
     assert [job.records for job in scored] == [(record,) for record in snapshot.trials[1].records]
+    with study.store.lock():  # what is on record takes no lock
+        trainer.score_masks(snapshot.trials[1], snapshot.trials[1].records[:1], masks)
+    assert len(scored) == len(snapshot.trials[1].records) and len(notes) == 2
+
+
+def test_a_record_of_an_earlier_version_without_its_weights_has_no_scores_of_masks(study: Study):
+    snapshot = study.store.snapshot()
+    forget(study, 0)
+    records = tuple(replace(record, digest=None) for record in snapshot.trials[0].records)
+    old = replace(snapshot.trials[0], records=records)
+    assert masks_on_record(snapshot, old, records, PostProcess(0.5)) == ScoredMasks()
 
 
 def test_scores_on_record_need_no_torch(study: Study):

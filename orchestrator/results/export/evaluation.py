@@ -110,7 +110,7 @@ def evaluate(
         _, mask = bundle.predict(image)
         seconds = time.perf_counter() - began
         polyps = count_polyps(mask, truth)
-        yield CaseScores(case, group_of[case.id], score_masks(mask, truth), seconds, polyps)
+        yield CaseScores(case, group_of[case.id], score_masks(mask, truth, polyps), seconds, polyps)
         if on_progress:
             on_progress(done, len(cases))
 

@@ -17,6 +17,7 @@ from orchestrator.results.views.overlay import outlined
 from orchestrator.results.views.score_lines import ScoreLine
 from orchestrator.results.views.study_scores import fold_lines, outside_label, outside_lines, validation_line
 from orchestrator.results.views.trial_pictures import example_tile
+from orchestrator.scoring.metrics import OF_MASKS
 from orchestrator.scoring.pending_cases import sweep
 from orchestrator.scoring.statistics import Share
 from orchestrator.search.goals.model_cost import Cost
@@ -33,7 +34,6 @@ ALWAYS_SHOWN = (
     "augmentation",
 )
 NUM_WORST, NUM_PICTURES = 12, 8
-OUTLINES = ("hausdorff95", "nsd")
 SIDE, QUALITY = 400, 85  # pixels and JPEG quality of a picture
 
 
@@ -59,7 +59,7 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
         recipe=shown_of_training(trial.configuration.recipe),
         options=shown_of_network(trial.configuration),
         folds=tuple(fold_lines(snapshot, trial, score)),
-        scores=tuple(_with_outlines(line, of_masks.get(line.name)) for line in (validation, *outside)),
+        scores=tuple(_with_masks(line, of_masks.get(line.name)) for line in (validation, *outside)),
         polyps={name: polyps_of(snapshot, found) for name, found in of_masks.items()},
         strata=tuple(breakdown(scored)[1:]),
         dice=score.dice_of_case,
@@ -134,11 +134,13 @@ def _scored(snapshot: StudySnapshot, score: TrialScore) -> list[CaseScores]:
     ]
 
 
-def _with_outlines(line: ScoreLine, scored: MaskValues | None) -> ScoreLine:
-    """With means of what papers print of outlines, where an export has scored the masks."""
+def _with_masks(line: ScoreLine, scored: MaskValues | None) -> ScoreLine:
+    """With means of the metrics that take masks, where an export has scored these."""
     if scored is None:
         return line
-    return replace(line, scores={**line.scores, **{name: scored.by_case(name).mean() for name in OUTLINES}})
+    return replace(
+        line, scores={**line.scores, **{name: float(scored.by_case(name).mean()) for name in OF_MASKS}}
+    )
 
 
 def _share(scored: Sequence[CaseScores], holds: Callable[[CaseScores], bool]) -> Share:

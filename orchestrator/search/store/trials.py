@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -88,6 +88,12 @@ def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple
         dataset.name: tuple(case.id for case in dataset.cases if case.id not in left_out)
         for dataset in unseen
     }
+
+
+def fingerprints_of(plan: SplitPlan, case_ids: Iterable[str]) -> dict[str, str]:
+    """The datasets that cases are of, name -> fingerprint."""
+    known = plan.datasets | plan.unseen
+    return {name: known[name] for name in {case_id.split("/")[0] for case_id in case_ids}}
 
 
 class FitsOnRecord(Protocol):

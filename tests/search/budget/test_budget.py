@@ -107,7 +107,7 @@ def test_epochs_in_flight_count_once_and_the_record_has_the_last_word(trained, t
     usage = ResourceUsage(Ledger(tmp_path))
     fit_id = specs[0].fit_id
     usage.add_epochs(fit_id, [row(0, 0.5), row(1, 0.5)])
-    usage.add_epochs(fit_id, [row(1, 0.5), row(2, 0.5)])  # told again by a lane that started anew
+    usage.add_epochs(fit_id, [row(1, 0.5), row(2, 0.5)])  # reported again by a lane that started anew
     assert usage.spent().epochs == 3
     assert usage.unfinished() == {fit_id: [3, pytest.approx(0.3), 1]}
     usage.finish(ledger.read(fit_id))

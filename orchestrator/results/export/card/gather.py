@@ -13,7 +13,7 @@ from orchestrator.results.report.facts import StudyFacts
 from orchestrator.results.report.figures.champion import calibration_error
 from orchestrator.results.report.gather import study_facts
 from orchestrator.results.views.study_scores import outside_label
-from orchestrator.scoring.metrics import METRICS, REGISTRY
+from orchestrator.scoring.metrics import METRICS, OF_MASKS
 from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
@@ -84,7 +84,7 @@ def _intervals(
 
 def _of_masks(snapshot: StudySnapshot, scored: MaskValues) -> dict[str, tuple[float, Interval]]:
     """Metrics that only masks give -> mean over the images and 95 % interval."""
-    values = {name: scored.by_case(name) for name in REGISTRY if name not in METRICS}
+    values = {name: scored.by_case(name) for name in OF_MASKS}
     return {
         name: (float(column.mean()), snapshot.interval(column, list(scored.case_ids)))
         for name, column in values.items()
