@@ -143,9 +143,7 @@ def reproduce(
         display=ASIDE if as_json else CONSOLE,
         command=shlex.join(["orchestrator", *sys.argv[1:]]),
     )
-    if as_json:
-        print_json(found)
-    _end({} if dry_run else found, None if as_json or dry_run else out_file)
+    _end(found, out_file, dry_run=dry_run, as_json=as_json)
 
 
 def _list(paper: str | None, *, as_json: bool) -> None:
@@ -174,15 +172,18 @@ def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _end(found: dict[str, dict[str, Any]], out_file: Path | None) -> None:
-    """Print what came of tables, where they are not printed yet; `FitFailed` where rows failed."""
+def _end(found: dict[str, dict[str, Any]], out_file: Path, *, dry_run: bool, as_json: bool) -> None:
+    """Print the results of tables, of a dry run their plans as JSON alone; `FitFailed` where rows failed."""
     from orchestrator.protocols.outcome.views import result_view
     from orchestrator.protocols.reproduction import refuse_failed
 
-    if out_file is not None:
+    if as_json:
+        print_json(found)
+    elif not dry_run:
         for plain in found.values():
             show_table(result_view(plain))
             out.print("")
         written = f"written to {out_file} and {out_file.with_suffix('.json').name}"
         out.print(written, highlight=False, markup=False)
-    refuse_failed(found)
+    if not dry_run:
+        refuse_failed(found)
