@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ class StudySync:
                     raise
                 logger.warning("MLflow refused trial %d: %s", known.number, without_secrets(str(error)))
                 self._note(known)
-        for cut in self.records.cut_fits:
+        for cut in chain.from_iterable(self.records.cut_fits.values()):
             self._cut_fit(runs, cut)
         for (number, fold, fit_id), rows in in_flight.items():
             known_trial = self.records.trials.get(number)
@@ -273,9 +274,8 @@ class StudySync:
                 scores = fold_scores(record, score.masks)
                 runs.fold_finished(known.number, fit.label, record.fit_id, (), scores, ended(record))
             runs.pictures(known.number, self.pictures(trial, score, self._cases), _now())
-        for cut in self.records.cut_fits:
-            if cut.trial == known.number:
-                self._cut_fit(runs, cut)
+        for cut in self.records.cut_fits.get(known.number, ()):
+            self._cut_fit(runs, cut)
         metrics = self.records.metrics_of(trial)
         note = trial_note(trial, metrics, self.records.objective)
         runs.trial_finished(known.number, metrics, trial.state, trial.error, _closed(known), note)

@@ -6,6 +6,9 @@ names, with the lines of its table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
+
 from pydantic import BaseModel
 
 from orchestrator.common.redaction import without_secrets
@@ -61,7 +64,7 @@ def study_facts(snapshot: StudySnapshot, *, counts_network: bool = True) -> Stud
         selection=() if selection is None else selection.sentences(),
         champion=champion,
         metrics={} if champion is None else network_metrics(snapshot, champion.trial, counts=counts_network),
-        costs=costs(snapshot, cuts),
+        costs=costs(snapshot, [*chain.from_iterable(cuts.values())]),
         initial=_initial(snapshot, champion),
         versions=environment.packages,
         commands=tuple(map(without_secrets, commands(snapshot))),
@@ -114,14 +117,14 @@ def _networks(space: SearchSpace) -> list[str]:
     return list(space.networks)
 
 
-def _trials(snapshot: StudySnapshot, cuts: list[CutFit]) -> tuple[TrialFacts, ...]:
+def _trials(snapshot: StudySnapshot, cuts: Mapping[int, list[CutFit]]) -> tuple[TrialFacts, ...]:
     rows = {row.number: row for row in board(snapshot)}
     finished = finish_times(snapshot)
     found = []
     for trial in snapshot.trials:
         row, score = rows[trial.number], snapshot.score(trial)
         partial = snapshot.partial(trial) if trial.records else None
-        fits, cut = fit_facts(trial, score, finished, [one for one in cuts if one.trial == trial.number])
+        fits, cut = fit_facts(trial, score, finished, cuts.get(trial.number, []))
         found.append(
             TrialFacts(
                 number=row.number,

@@ -14,6 +14,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class CsvSink(ReplaySink):
         self._add_epochs(fit.trial, fit.fold, fit.fit_id, record.curves)
 
     def _cut_fits(self) -> None:
-        for cut in self.records.cut_fits:
+        for cut in chain.from_iterable(self.records.cut_fits.values()):
             if cut.fit_id not in self.records.on_record:
                 self._add_epochs(cut.trial, self.records.plan.folds[cut.fold].name, cut.fit_id, cut.rows)
 

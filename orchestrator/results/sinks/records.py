@@ -72,7 +72,7 @@ class StudyRecords:
         self.on_record: frozenset[str] = frozenset()  # names of fits
         self.verdicts: dict[int, dict[str, Any]] = {}  # the last one of every trial
         self.seen_folds: dict[int, SeenFolds] = {}
-        self.cut_fits: list[CutFit] = []
+        self.cut_fits: dict[int, list[CutFit]] = {}  # by trial
         self._verdict_lines = _GrowingLines(study.race_file)
         self._cut_lines = _GrowingLines(study.ledger.cut_fits)
         self._reevaluation_plan: SplitPlan | None = None
@@ -109,7 +109,8 @@ class StudyRecords:
             number = line["trial"]
             self.verdicts[number] = line
             self.seen_folds[number] = self.seen_folds.get(number, NOTHING_SEEN).then(line)
-        self.cut_fits += parse_cut_fits(self._cut_lines.new())
+        for cut in parse_cut_fits(self._cut_lines.new()):
+            self.cut_fits.setdefault(cut.trial, []).append(cut)
         self.on_record = _names_in(self.study.ledger.fits)
 
     def fits_of(self, known: KnownTrial) -> list[FinishedFit]:
@@ -143,9 +144,8 @@ class StudyRecords:
 
     def metrics_of(self, trial: StudyTrial) -> dict[str, float]:
         """What a trial that is over has shown, by the names that MLflow and the CSV files have for it."""
-        cut = [
-            one.rows for one in self.cut_fits if one.trial == trial.number and not self._is_seen(one, trial)
-        ]
+        known = self.cut_fits.get(trial.number, ())
+        cut = [one.rows for one in known if not self._is_seen(one, trial)]
         return trial_metrics(trial, self.objective, self.secondary, self._interval(trial), cut)
 
     def _is_seen(self, cut: CutFit, trial: StudyTrial) -> bool:

@@ -114,7 +114,7 @@ def board(snapshot: StudySnapshot, metric: str = "dice") -> list[LeaderboardRow]
 
 def _seconds(snapshot: StudySnapshot, trial: StudyTrial) -> float:
     """Seconds of training of a trial: of its finished fits, and of those that were cut."""
-    cut = sum(one.seconds for one in snapshot.cut_fits if one.trial == trial.number)
+    cut = sum(one.seconds for one in snapshot.cut_fits.get(trial.number, ()))
     return sum(record.seconds for record in trial.records) + cut
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,3 +42,11 @@ def parse_cut_fits(lines: Sequence[str]) -> list[CutFit]:
         except Unreadable:
             continue
     return found
+
+
+def by_trial(cuts: Iterable[CutFit]) -> dict[int, list[CutFit]]:
+    """The fits of each trial that has any, in order."""
+    found: defaultdict[int, list[CutFit]] = defaultdict(list)
+    for cut in cuts:
+        found[cut.trial].append(cut)
+    return dict(found)

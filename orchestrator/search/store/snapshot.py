@@ -27,7 +27,7 @@ from orchestrator.search.goals.goals import SecondaryGoals, front, secondary_goa
 from orchestrator.search.goals.network_sizes import NetworkSizes
 from orchestrator.search.goals.objective import Objective, objective_over
 from orchestrator.search.race.verdict_log import parse_verdicts, split_verdicts
-from orchestrator.search.records.cut_fits import CutFit, parse_cut_fits
+from orchestrator.search.records.cut_fits import CutFit, by_trial, parse_cut_fits
 from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, read_fit, read_scores
 from orchestrator.search.records.ledger import Ledger, folders
 from orchestrator.search.records.partial_score import PartialScore, seen_folds_of
@@ -175,12 +175,12 @@ class StudySnapshot:
         return {line["trial"]: line for line in self.verdicts}
 
     @cached_property
-    def cut_fits(self) -> list[CutFit]:
-        """Fits that were cut and never finished, the last word on each."""
+    def cut_fits(self) -> dict[int, list[CutFit]]:
+        """Fits that were cut and never finished, the last word on each, by trial."""
         file = self.ledger.cut_fits
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
         last = {(cut.trial, cut.fit_id): cut for cut in parse_cut_fits(lines)}
-        return [cut for cut in last.values() if not self.has(cut.fit_id)]
+        return by_trial(cut for cut in last.values() if not self.has(cut.fit_id))
 
     @cached_property
     def last_status(self) -> Status | None:

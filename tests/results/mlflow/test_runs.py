@@ -124,6 +124,17 @@ def test_a_fold_goes_on_after_a_restart_where_its_curve_ended(open_runs, find_ru
     assert run.data.metrics["best_epoch"] == 4
 
 
+def test_a_fold_that_was_open_before_a_restart_ends_with_its_trial(open_runs, find_runs):
+    open_runs().epochs(0, "0", "fit0", rows(0), AT)  # killed: nothing was ended
+    runs = open_runs()
+    runs.epochs(1, "0", "fit1", rows(0), AT)
+    runs.trial_finished(0, {}, "stopped", "behind", AT)
+    assert find_runs()["trial-000/fold-0"].info.status == "FINISHED"
+    assert find_runs()["trial-001/fold-0"].info.status == "RUNNING"
+    runs.interrupted()
+    assert find_runs()["trial-001/fold-0"].info.status == "KILLED"
+
+
 def test_epochs_have_the_times_that_their_record_gives(open_runs, find_runs, mlflow_uri):
     timed = [row | {"seconds": 2.0} for row in rows(0, 1, 2)]
     open_runs().fold_finished(0, "0", "fit0", timed, {}, AT, AT - 7000)

@@ -30,6 +30,7 @@ class RunTable:
         self._runs: dict[Key, KnownRun] = {}
         for run in read_runs(client, self.experiment_id, self.tags):
             self._know(run)
+        self._running = {run.key: run for run in self if run.status == "RUNNING"}
         self.first_epoch = min((run.first_epoch for run in self._runs.values()), default=1)
         self.tags[FIRST_EPOCH] = str(self.first_epoch)
 
@@ -58,8 +59,8 @@ class RunTable:
         return self._runs.get(Key(role, str(trial), fit_id))
 
     def running(self) -> list[KnownRun]:
-        """Runs that have not ended."""
-        return [run for run in self._runs.values() if run.status == "RUNNING"]
+        """Runs that have not ended: few, where `self` may have 100,000."""
+        return list(self._running.values())
 
     def study(self, at: int) -> KnownRun:
         """The study's own run."""
@@ -89,7 +90,8 @@ class RunTable:
             found_by = {field: value for field, value in key._asdict().items() if value}
             all_tags = {**self.tags, **(tags or {}), **found_by}
             created = self._client.create_run(self.experiment_id, start_time=at, run_name=name, tags=all_tags)
-            run = self._runs[key] = KnownRun(key, created.info.run_id, "RUNNING", tags=all_tags)
+            run = KnownRun(key, created.info.run_id, "RUNNING", tags=all_tags)
+            self._runs[key] = self._running[key] = run
         return run
 
     def reopen(self, run: KnownRun, *, finished: bool = False) -> None:
@@ -97,11 +99,13 @@ class RunTable:
         if run.status != "RUNNING" and (finished or run.status != "FINISHED"):
             self._client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
+            self._running[run.key] = run
 
     def end(self, run: KnownRun, status: str, at: int | None) -> None:
         if run.status != status:
             self._client.set_terminated(run.run_id, status, end_time=at)
             run.status = status
+            self._running.pop(run.key, None)
 
     def drop_tag(self, run: KnownRun, name: str) -> None:
         if run.tags.pop(name, None) is not None:
