@@ -222,7 +222,7 @@ class Study(StoredStudy):
     def _refuse_early(self, plan: SplitPlan) -> None:
         """What needs no near-duplicates to be refused is refused before they are looked for."""
         store, earlier = self._store_of(plan), self._spec.warm_start
-        store.refuse_changes(self.space, plan, self._spec, but=["splits"])
+        store.refuse_changes(self.space, plan, self._spec, is_audited=False)
         if earlier and not store.exists():
             earlier_configurations(self.home, earlier, self.uri, plan, ())  # that they are there
 

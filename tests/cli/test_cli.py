@@ -320,6 +320,19 @@ def test_other_unseen_data_is_refused_before_frames_are_compared(
     assert "seed: was 0, now 5" in refused.err
 
 
+def test_a_split_of_another_kind_is_refused_with_all_else_that_changed(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    space, data = load_space(Path("tiny.toml")), load_datasets(home, ["drawn"])
+    StudyStore(home, "kept").begin(space, make_plan("five-fold", data, seed=0, near_duplicates=()), 0)
+    monkeypatch.setattr("orchestrator.data.near_duplicates.find.find_near_duplicates", None)
+    refused = run(
+        "search tiny.toml --data drawn --splits k-fold:3 --trials 1 --study kept --constraint gmacs<=3"
+    )
+    assert refused.code == 2 and "splits: was five-fold, now 3-fold" in refused.err
+    assert "constraints: was none, now gmacs<=3" in refused.err
+
+
 def test_a_search_tells_of_the_study_of_the_same_data_in_which_near_duplicates_were_not_looked_for(
     run: Run, home: Path, own_split: str
 ):

@@ -54,6 +54,15 @@ def split_problem(file: Path, plan: SplitPlan) -> str:
     return f"splits: {split_changes(stored, plan)}"
 
 
+def split_kind_problem(file: Path, plan: SplitPlan) -> str | None:
+    """How the kind of the split differs from that of the stored one; None where it does not, or where none reads."""
+    try:
+        kind = parse_json(file, dict[str, Any]).get("kind")
+    except (Unreadable, FileNotFoundError):
+        return None
+    return None if kind == plan.kind else f"splits: was {kind}, now {plan.kind}"
+
+
 def _words(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"

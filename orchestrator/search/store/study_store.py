@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from orchestrator.search.store.study_changes import (
     changed_keys,
     dataset_changes,
     space_changes,
+    split_kind_problem,
     split_problem,
 )
 from orchestrator.search.store.study_folder import StudyFolder
@@ -163,16 +164,22 @@ class StudyStore(StudyFolder):
             write_atomically(self.manifest_copy, content)
 
     def refuse_changes(
-        self, space: SearchSpace, plan: SplitPlan, spec: StudySpec, *, but: Collection[str] = ()
+        self, space: SearchSpace, plan: SplitPlan, spec: StudySpec, *, is_audited: bool = True
     ) -> None:
-        """Raises `BadStudy`, key by key, where the study exists and was begun otherwise; keys in `but` may differ."""
+        """Raises `BadStudy`, key by key, where the study exists and was begun otherwise.
+
+        `is_audited`: near-duplicates were looked for; before that only the kind of the split is compared.
+        """
         if not self.exists():
             return
         was = self.record()
         now = new_record(space, plan, was.resumed(spec).spec)
-        changed = [key for key in changed_keys(was, now) if key not in but]
+        changed = changed_keys(was, now)
+        problem = (split_problem if is_audited else split_kind_problem)(self.splits_file, plan)
+        if "splits" in changed and problem is None:
+            changed.remove("splits")
         if changed:
-            *first, last = self._changes(changed, was, now, space, plan)
+            *first, last = self._changes(changed, was, now, space, problem)
             raise BadStudy(self.name, [*first, f"{last}; {ADVICE}"])
 
     def _changes(
@@ -181,7 +188,7 @@ class StudyStore(StudyFolder):
         was: StudyRecord,
         now: StudyRecord,
         space: SearchSpace,
-        plan: SplitPlan,
+        split_change: str | None,
     ) -> Iterator[str]:
         for key in changed:
             if key == "space":
@@ -194,7 +201,7 @@ class StudyStore(StudyFolder):
                     if changed == ["splits"]
                     else ""
                 )
-                yield f"{split_problem(self.splits_file, plan)}{rest}"
+                yield f"{split_change}{rest}"
             elif key == "splits":
                 yield "splits: follows from what is said here of the others"
             else:
