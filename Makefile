@@ -130,7 +130,8 @@ cluster: install
 # `make bench-compare REV=HEAD~20` prints the ratios of two revisions. BENCH="--gpu" adds what needs a GPU.
 # The libraries that scores are measured against, without what they ask for: one would change numpy.
 bench bench-compare: install
-	$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check monai medpy pysodmetrics
+	$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check monai medpy pysodmetrics \
+	  scikit-image imageio tifffile lazy-loader
 	$(BIN)/python tests/benchmarks/bench.py $(if $(filter bench-compare,$@),--compare $(REV)) $(BENCH)
 
 clean:
