@@ -82,7 +82,7 @@ def test_log_status_leaderboard_mlflow_and_optuna_say_the_same_of_a_stopped_tria
     first, *others = stopped.places
     assert all(other == pytest.approx(first) for other in others)
     assert f"{100 * first['dice_on_seen_folds']:.2f} there" in stopped.line
-    assert f"{100 * first['paired_difference']:+.2f} against trial 0" in stopped.line
+    assert f"{100 * first['paired_difference']:+.2f} ± " in stopped.line
 
 
 def test_a_fold_that_came_in_after_the_stop_is_nowhere_one_of_its_folds(stopped: Stopped):

@@ -40,7 +40,7 @@ class NetworkStanding:
         if self.trial is None:
             return "no trial yet"
         if self.score is None:
-            return f"stopped: {self.partial}" if self.partial is not None else "not over"
+            return f"stopped: {self.partial.with_difference()}" if self.partial is not None else "not over"
         if self.lead is None:
             return "the best"
         low, high = sorted(-100 * end for end in self.lead.interval)

@@ -59,12 +59,18 @@ class PartialScore:
         return f"{self.folds_seen} of {self.num_folds} folds"
 
     def __str__(self) -> str:
+        """Text such as "after 1 of 5 folds (dice 28.22 there)": the reason of the race has the difference."""
+        return self._text("")
+
+    def with_difference(self) -> str:
         """Text such as "after 1 of 5 folds (dice 28.22 there, -4.10 against trial 0)"."""
+        if self.paired_difference is None:
+            return self._text("")
+        return self._text(f", {points(self.paired_difference)} against trial {self.compared_with}")
+
+    def _text(self, pair: str) -> str:
         if self.dice_on_seen_folds is None:
             return f"before any of {self.num_folds} folds was finished"
-        pair = ""
-        if self.paired_difference is not None:
-            pair = f", {points(self.paired_difference)} against trial {self.compared_with}"
         return f"after {self.of_folds} (dice {percent(self.dice_on_seen_folds)} there{pair})"
 
     def short(self) -> str:
