@@ -23,7 +23,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("own", ["models.py", "models/__init__.py", "models/readme.txt"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        "models.py",
+        *(pytest.param(own, marks=pytest.mark.slow) for own in ("models/__init__.py", "models/readme.txt")),
+    ],
+)
 def test_a_wheel_runs_in_a_folder_with_models_of_its_own(tmp_path: Path, installed: Path, own: str):
     (tmp_path / own).parent.mkdir(exist_ok=True)
     (tmp_path / own).touch()

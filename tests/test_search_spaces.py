@@ -24,6 +24,7 @@ BY_NAME = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 SCHEMA = Draft202012Validator(json_schema())
 
 
+@pytest.mark.slow  # those at the ends of all parameters are built below
 @BY_NAME
 def test_file_draws_configurations_whose_networks_can_be_built(file: Path):
     space = load_space(file)

@@ -167,7 +167,7 @@ class Taking:
 
 
 class Tune:
-    """What Tune and the lanes do: hands visits out and update on; `num_lanes` fits are in flight."""
+    """What Tune and the lanes do: passes visits to lanes and updates back; `num_lanes` fits are in flight."""
 
     def __init__(self, study: Study, num_lanes: int, report: ResultSink, meter: Meter) -> None:
         self.study, self.meter, self.work = study, meter, Formula(study.store.ledger, noise=0.02)

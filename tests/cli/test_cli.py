@@ -386,7 +386,10 @@ def test_a_file_that_is_damaged_after_import_is_found(run: Run):
     assert f"spoiled/{mask.stem}: the bytes are not those that were imported" in done.err
 
 
-@pytest.mark.parametrize("file", SPACES, ids=lambda file: file.stem)
+# What the command checks of the others is checked without it in tests/test_search_spaces.py.
+@pytest.mark.parametrize(
+    "file", [file for file in SPACES if file.stem in ("unet", "which_network")], ids=lambda file: file.stem
+)
 def test_a_shipped_space_is_good(run: Run, file: Path):
     done = run(f"space check {file}")
     assert done.code == 0, done.err
@@ -429,16 +432,16 @@ def test_set_changes_what_is_trained(run: Run):
 
 
 def test_a_plan_forecasts_every_width_that_divides_the_batch_with_and_without_a_race(run: Run):
-    done = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --price 3 --rescore 0 --json")
+    done = run("plan tiny.toml --data drawn --gpus 2 --trials 4 --sampled 1 --price 3 --rescore 0 --json")
     assert done.code == 0
     rows = done.json["forecasts"]
     assert [(row["race"], row["width"], row["num_lanes"]) for row in rows] == [
-        (race, width, 4 // width) for race in ("none", "paired") for width in (1, 2, 4)
+        (race, width, 2 // width) for race in ("none", "paired") for width in (1, 2)
     ]
-    assert {row["fits"] for row in rows if row["race"] == "none"} == {30}
-    assert all(row["fits"] < 30 for row in rows if row["race"] == "paired")
-    again = run("plan tiny.toml --data drawn --gpus 4 --trials 6 --sampled 1 --race none --json").json
-    assert all(30 < row["fits"] <= 30 + 3 * 5 for row in again["forecasts"])  # finalists twice
+    assert {row["fits"] for row in rows if row["race"] == "none"} == {20}
+    assert all(row["fits"] < 20 for row in rows if row["race"] == "paired")
+    again = run("plan tiny.toml --data drawn --gpus 1 --trials 4 --sampled 1 --race none --json").json
+    assert all(20 < row["fits"] <= 20 + 3 * 5 for row in again["forecasts"])  # finalists twice
     assert all(row["cost"] == pytest.approx(3 * row["gpu_hours"], abs=0.01) for row in rows)
 
 

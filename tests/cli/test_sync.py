@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from formula import carry_out, formula_study
-from hands import Hands
 from in_mlflow import runs_of
+from inline_lanes import InlineLanes
 from typer.testing import CliRunner
 
 from orchestrator import cli
@@ -19,7 +19,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 def test_a_study_is_written_once_and_a_server_that_is_away_is_exit_code_2(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
-    choose_champion(study.store, Hands(carry_out(study, [1e-3])))
+    choose_champion(study.store, InlineLanes(carry_out(study, [1e-3])))
     words = ["sync", "formula", "--home", str(tmp_path)]
     away = CliRunner().invoke(cli.app, [*words, "--tracking-uri", NOWHERE])
     assert isinstance(away.exception, BadMachine) and f"MLflow at {NOWHERE}" in str(away.exception)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,23 +79,14 @@ ALONE = {"encoder_decoder", "encoder_decoder-fpn", "encoder_decoder-manet", "enc
 # Small, the same network as another one; or deep: a step takes ten times that of others.
 SLOW = {"hrnet_w48", "nnunet_resenc", "nnunet_resenc-L"}
 
-# Those that take over five seconds to learn four images, each with kin that is quicker.
-SLOW_TO_LEARN = {
-    f"test_four_blobs_are_learned_by_heart[{key}]"
-    for key in (
-        "encoder_decoder-manet",
-        "gmsrf_net-code",
-        "hrnet_w18_small_v2",
-        "resunet-code",
-        "unet_mediaeval",
-        "unet_pp",
-    )
-}
+# To learn four images takes seconds each: the others are slow. That gradients are finite is tested for all.
+QUICK_TO_LEARN = {"unet", "resunet_pp", "pranet", "encoder_decoder", "deeplabv3p_mobilenet"}
+LEARNING = re.compile(r"test_four_blobs_are_learned_by_heart\[(.+)\]")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.name in SLOW_TO_LEARN:
+        if (learning := LEARNING.fullmatch(item.name)) and learning[1] not in QUICK_TO_LEARN:
             item.add_marker(pytest.mark.slow)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from here import Here
+from inline_lanes import InlineLanes
 from tiny_protocol import TINY
 
 from orchestrator.common.display import Display
@@ -33,9 +33,9 @@ class Tiny:
     def plan(self, wishes: Wishes = Wishes(), **given: str) -> TablePlan:  # noqa: B008
         return plan_table(load_protocol(str(self.file)), "I", "smoke", wishes, self.home, given)
 
-    def run(self, wishes: Wishes = Wishes(), fails: str = "") -> tuple[TableRun, Here]:  # noqa: B008
-        here = Here(TableWork(self.places), fails)
-        return run_table(self.plan(wishes), self.places, here, Display()), here
+    def run(self, wishes: Wishes = Wishes(), fails: str = "") -> tuple[TableRun, InlineLanes]:  # noqa: B008
+        lanes = InlineLanes(TableWork(self.places), fails)
+        return run_table(self.plan(wishes), self.places, lanes, Display()), lanes
 
     def fabricated(self, plan: TablePlan, rows: dict[str, RowRun]) -> TableRun:
         """A run that scored what is given."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from here import Here
+from inline_lanes import InlineLanes
 
 from orchestrator.common.display import Display
 from orchestrator.protocols.fits import Wishes, plan_rows
@@ -48,7 +48,7 @@ def test_the_tuned_networks_are_scored_on_the_images_of_the_table(tiny):
         records = tuple(study.store.ledger.read(spec.fit_id) for spec in row.fits)
         return StudyTrial(0, "complete", {"learning_rate": 0.003}, {}, row.configuration, records, 1, None)
 
-    tuned = tune_rows(run.plan, tiny.places, 2, search, Here(TableWork(tiny.places)), Display())
+    tuned = tune_rows(run.plan, tiny.places, 2, search, InlineLanes(TableWork(tiny.places)), Display())
     assert searched == [1]  # the paper's setting is lent, and not trained again
     row = measure(run, tuned)[1].rows[0]
     assert row.tuned[0].measured == row.cells[0].measured and row.tuned_params == {"learning_rate": 0.003}

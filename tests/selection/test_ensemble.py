@@ -233,6 +233,7 @@ def best(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return best
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_trials_is_one_bundle_with_an_honest_card(
     study: Study, best: Callable[..., str], everybody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -11,8 +11,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 from formula import SPACE, FormulaJobRunner, carry_out, formula_study
-from hands import Hands
 from in_mlflow import sync_mlflow
+from inline_lanes import InlineLanes
 
 import orchestrator.api.study
 from orchestrator.cli import main
@@ -56,7 +56,7 @@ class NoiseWork(FormulaJobRunner):
 
 def carried_out(study: Study) -> None:
     """A study from its first trial to its champion."""
-    choose_champion(study.store, Hands(carry_out(study, RATES, NoiseWork)))
+    choose_champion(study.store, InlineLanes(carry_out(study, RATES, NoiseWork)))
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
         check(study, machine)
         if study.store.champion() is None:
             carry_out(study, RATES[:2], NoiseWork)
-            return choose_champion(study.store, Hands(NoiseWork(study.store.ledger)))
+            return choose_champion(study.store, InlineLanes(NoiseWork(study.store.ledger)))
         return study.store.trials()[study.store.champion().trial]
 
     monkeypatch.setattr(orchestrator.api.study, "run_study", in_hand)
@@ -222,7 +222,7 @@ def test_an_outer_fold_whose_hours_were_over_is_reported_and_waits_for_the_next_
     def out_of_time(study: Study, machine, work, sinks) -> object:
         carry_out(study, RATES[:2], NoiseWork)
         is_late = study.store.name == "late.outer-2"
-        return None if is_late else choose_champion(study.store, Hands(NoiseWork(study.store.ledger)))
+        return None if is_late else choose_champion(study.store, InlineLanes(NoiseWork(study.store.ledger)))
 
     monkeypatch.setattr(orchestrator.api.study, "run_study", out_of_time)
     (tmp_path / "space.toml").write_text(SPACE.text)

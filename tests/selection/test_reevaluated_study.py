@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import luck
+import lucky_fits
 import pytest
 from formula import Heard, carry_out, formula_study
-from hands import Hands
 from in_mlflow import runs_of, sync_mlflow
-from luck import RATES, LuckyWork
+from inline_lanes import InlineLanes
+from lucky_fits import RATES, LuckyWork
 
 from orchestrator.cli import main
 from orchestrator.results.export.handover import trial_card
@@ -32,11 +32,11 @@ from orchestrator.study.spec import Study
 def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
     """Trial 1 was lucky in the search, trial 2 is the champion of both scorings."""
     study = formula_study(home, num_trials=4).with_options(rescore=3, constraints=constraints)
-    hands = Hands(carry_out(study, RATES, LuckyWork))
+    lanes = InlineLanes(carry_out(study, RATES, LuckyWork))
     gate, heard = BudgetGate(study.budget, ResourceUsage(study.store.ledger)), Heard()
     monitor = ProgressMonitor(study.store, gate, "none", heard.progress)
-    assert reevaluate(study.store, 3, hands, gate, lambda: False, monitor, heard)
-    choose_champion(study.store, hands)
+    assert reevaluate(study.store, 3, lanes, gate, lambda: False, monitor, heard)
+    choose_champion(study.store, lanes)
     return study
 
 
@@ -74,7 +74,7 @@ def test_the_leaderboard_ranks_finalists_by_both_scorings_and_others_after_them(
 def test_the_leaderboard_ranks_as_the_study_does_where_the_papers_configuration_breaks_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(luck.SHOWN, RATES[0], (0.5, 0.5))
+    monkeypatch.setitem(lucky_fits.SHOWN, RATES[0], (0.5, 0.5))
     store = carried_out(tmp_path, ("inference_ms<=3.5",)).store
     first, second, *_ = (row for _, row in ranked_rows(board(store.snapshot())))
     assert (first.number, second.number) == (2, 1) and store.champion().trial == 2

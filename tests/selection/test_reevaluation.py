@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from formula import Heard, carry_out, formula_study
-from hands import Hands
-from luck import LUCKY, RATES, SHOWN, STEADY, LuckyWork
+from inline_lanes import InlineLanes
+from lucky_fits import LUCKY, RATES, SHOWN, STEADY, LuckyWork
 
 from orchestrator.data.splits.resplit import FRESH
 from orchestrator.data.splits.split_file import write_plan
@@ -46,13 +46,13 @@ def gate_of(study: Study, **budget) -> BudgetGate:
 
 def again(
     study: Study, gate: BudgetGate | None = None, stop=lambda: False, **work
-) -> tuple[bool, Heard, Hands]:
+) -> tuple[bool, Heard, InlineLanes]:
     gate, heard = gate or gate_of(study), Heard()
-    hands = Hands(LuckyWork(study.store.ledger, **work))
+    lanes = InlineLanes(LuckyWork(study.store.ledger, **work))
     monitor = ProgressMonitor(study.store, gate, "none", heard.progress)
-    done = reevaluate(study.store, study.rescore, hands, gate, stop, monitor, heard)
+    done = reevaluate(study.store, study.rescore, lanes, gate, stop, monitor, heard)
     assert monitor.latest.state == ("rescoring" if heard.told else "starting")
-    return done, heard, hands
+    return done, heard, lanes
 
 
 def test_the_finalists_are_the_winner_and_those_that_are_not_significantly_different(study: Study):
@@ -106,8 +106,8 @@ def test_luck_does_not_stand_a_second_scoring(study: Study):
 
 def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(study: Study):
     assert chosen_champion(study.store, study.rescore) is None  # not before the finalists were scored again
-    _, _, hands = again(study)
-    champion = choose_champion(study.store, hands)
+    _, _, lanes = again(study)
+    champion = choose_champion(study.store, lanes)
     assert champion is not None and champion.number == 2
     told = study.store.champion()
     assert told is not None and told.fit_id in {record.fit_id for record in champion.records}
@@ -121,37 +121,41 @@ def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(s
 
 def test_a_second_scoring_is_done_once_and_keeps_no_weights(study: Study):
     again(study)
-    assert again(study)[2].given == []
+    assert again(study)[2].performed == []
     for specs in reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1, 2)).values():
         assert not any(study.store.ledger.read(spec.fit_id).weights.exists() for spec in specs)
 
 
 def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(study: Study):
     turns = iter([False] * 5 + [True] * 99)
-    done, _, hands = again(study, stop=lambda: next(turns))
+    done, _, lanes = again(study, stop=lambda: next(turns))
     assert (
         not done
-        and 0 < len(hands.given) < 10
+        and 0 < len(lanes.performed) < 10
         and settled(study.store.snapshot(), study.store.ranked()) is None
     )
     assert chosen_champion(study.store, study.rescore) is None and study.store.champion() is None
     done, _, rest = again(study)
-    assert done and len(hands.given) + len(rest.given) == 10 and not set(hands.given) & set(rest.given)
+    assert (
+        done
+        and len(lanes.performed) + len(rest.performed) == 10
+        and not set(lanes.performed) & set(rest.performed)
+    )
 
 
 def test_a_fit_that_an_earlier_run_put_on_record_is_not_trained_again_and_no_event_of_this_run(study: Study):
     first, *_ = reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1,))[1]
     LuckyWork(study.store.ledger)(first, torch.device("cpu"), 0, lambda row: True)
-    _, heard, hands = again(study)
-    assert first.fit_id not in hands.given and len(heard.of("fold_again")) == 9
+    _, heard, lanes = again(study)
+    assert first.fit_id not in lanes.performed and len(heard.of("fold_again")) == 9
     (study.store.folder / "rescored.json").unlink()
-    _, heard, hands = again(study)
-    assert hands.given == [] and heard.of("fold_again") == []
+    _, heard, lanes = again(study)
+    assert lanes.performed == [] and heard.of("fold_again") == []
 
 
 def test_when_the_hours_are_over_no_fit_of_it_is_begun(study: Study):
-    done, heard, hands = again(study, stop=lambda: True)
-    assert not done and hands.given == [] and heard.told == []
+    done, heard, lanes = again(study, stop=lambda: True)
+    assert not done and lanes.performed == [] and heard.told == []
 
 
 def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: Study):
@@ -192,8 +196,8 @@ def test_what_is_known_of_other_trials_is_not_settled(study: Study):
 def test_a_winner_that_all_others_are_worse_than_is_not_re_evaluated(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=2).with_options(rescore=3)
     carry_out(study, [1e-4, STEADY], LuckyWork)
-    done, heard, hands = again(study)
-    assert done and hands.given == [] and heard.told == []
+    done, heard, lanes = again(study)
+    assert done and lanes.performed == [] and heard.told == []
     assert settled(study.store.snapshot(), study.store.ranked(), 3) is not None
     assert reevaluation_of(study.store.snapshot(), study.store.ranked()) == ()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 from formula import SPACE, FormulaJobRunner, carry_out, formula_study, replace_weights
-from hands import Hands
 from in_mlflow import sync_mlflow
+from inline_lanes import InlineLanes
 
 from orchestrator import models
 from orchestrator.data.cases import load_dataset
@@ -38,7 +38,7 @@ def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaJo
         plan=five_fold(study.datasets, seed=0, num_folds=3, unseen=unseen),
     )
     work = carry_out(study, rates, lambda ledger: FormulaJobRunner(ledger, noise=0.2, best_epoch=1))
-    choose_champion(study.store, Hands(work))
+    choose_champion(study.store, InlineLanes(work))
     for trial in study.store.trials():
         for record in trial.records:
             give_weights(record)

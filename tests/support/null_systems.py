@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from deck import dataset
+from case_datasets import dataset
 
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.data.splits.split_plan import SplitPlan

@@ -60,7 +60,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 def search(shell: Shell, study: str) -> list[str | Path]:
     """The words of one small study's command."""
-    data = ["--data", "near", "--unseen", "far", "--trials", "2", "--study", study]
+    data = ["--data", "near", "--unseen", "far", "--splits", "k-fold:3", "--trials", "2", "--study", study]
     how = ["--workers-per-fit", "2", "--address", "local", "--race", "none"]  # every trial gets all folds
     return ["search", shell.home / "tiny.toml", *data, *how, "--rescore", "0"]
 
@@ -106,13 +106,13 @@ def records(shell: Shell, study: str = "small") -> dict[str, int]:
 
 def test_the_log_tells_of_every_fold_and_ends_with_the_leaderboard(log: str):
     assert "1 lane of 2 workers on cpu" in log
-    assert [f"trial {trial} fold {fold}" in log for trial in range(2) for fold in range(5)] == [True] * 10
+    assert [f"trial {trial} fold {fold}" in log for trial in range(2) for fold in range(3)] == [True] * 6
     assert log.index("trial 1 done") < log.index("small, scores on validation images in percent")
 
 
 def test_the_leaderboard_ranks_both_trials_with_the_unseen_score_of_the_champion(board: list[dict[str, Any]]):
     first, second = board
-    assert (first["rank"], second["rank"], first["folds_done"]) == (1, 2, 5)
+    assert (first["rank"], second["rank"], first["folds_done"]) == (1, 2, 3)
     assert first["scores"]["dice"] >= second["scores"]["dice"]
     assert first["outside"].keys() == {"test", "far"} and not second["outside"]
     baseline = next(row for row in (first, second) if row["trial"] == 0)
@@ -121,11 +121,11 @@ def test_the_leaderboard_ranks_both_trials_with_the_unseen_score_of_the_champion
 
 def test_every_fit_was_trained_by_two_workers(shell: Shell, log: str):
     files = (shell.home / "studies" / "small" / "ledger" / "fits").glob("*/record.json")
-    assert [json.loads(file.read_text())["world_size"] for file in files] == [2] * 10
+    assert [json.loads(file.read_text())["world_size"] for file in files] == [2] * 6
 
 
 def test_mlflow_holds_one_run_a_study_a_trial_and_a_fold(shell: Shell, log: str):
-    assert [len(runs(shell, role)) for role in ("study", "trial", "fold")] == [1, 2, 10]
+    assert [len(runs(shell, role)) for role in ("study", "trial", "fold")] == [1, 2, 6]
     assert {run.info.status for role in ("study", "trial", "fold") for run in runs(shell, role)} == {
         "FINISHED"
     }
@@ -174,7 +174,7 @@ def test_the_same_command_again_trains_nothing_and_doubles_no_run(shell: Shell, 
     again = shell.run(*search(shell, "small"))
     assert "fold 0" not in again and "scores on validation images in percent" in again
     assert (records(shell), standing(shell, "small")) == (before, board)
-    assert [len(runs(shell, role)) for role in ("study", "trial", "fold")] == [1, 2, 10]
+    assert [len(runs(shell, role)) for role in ("study", "trial", "fold")] == [1, 2, 6]
 
 
 def test_the_exported_onnx_stands_alone_and_agrees_with_the_weights(bundle: Path, tmp_path: Path):
@@ -277,13 +277,13 @@ def test_a_study_that_was_interrupted_and_killed_ends_like_one_that_was_not(
         process.kill()
         process.wait()
     finished = records(shell, "disturbed")
-    assert 5 < len(finished) < 10
+    assert 3 < len(finished) < 6
     wait_until(lambda: not shell.processes(), lambda: f"{shell.processes()} outlived their study")
     shell.run(*words)
     assert records(shell, "disturbed").items() >= finished.items(), "what was finished was trained again"
-    assert len(records(shell, "disturbed")) == 10
+    assert len(records(shell, "disturbed")) == 6
     assert records(shell, "disturbed").keys() <= records(shell).keys()
-    assert [len(runs(shell, role, "disturbed")) for role in ("study", "trial", "fold")] == [1, 2, 10]
+    assert [len(runs(shell, role, "disturbed")) for role in ("study", "trial", "fold")] == [1, 2, 6]
     assert {run.info.status for run in runs(shell, "fold", "disturbed")} == {"FINISHED"}
     assert standing(shell, "disturbed") == board
 

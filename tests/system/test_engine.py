@@ -30,6 +30,7 @@ from orchestrator.selection.reevaluation import reevaluation_of
 from orchestrator.study.run import run_study
 from orchestrator.study.spec import Study
 
+pytestmark = pytest.mark.slow
 SUPPORT = Path(formula.__file__).parent
 PATHS = f"{SUPPORT}:{SUPPORT.parents[1]}"
 NUM_FOLDS = 5
@@ -40,7 +41,7 @@ DIVERGES = 0.02  # what learns faster
 def address():
     """A cluster that outlives its studies, as on shared machines."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = PATHS  # for the workers: Ray hands the environment on
+    os.environ["PYTHONPATH"] = PATHS  # for the workers: Ray passes the environment on
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
     yield cluster.address
     cluster.shutdown()
@@ -147,7 +148,6 @@ def test_a_study_cannot_change_what_it_is_made_of(finished, change):
         run(changed, Machine())
 
 
-@pytest.mark.slow
 def test_more_trials_go_on_from_those_that_are_finished(finished, address):
     study, _ = finished
     before = fits_of(study)
@@ -220,13 +220,11 @@ def disturbed(address, tmp_path_factory) -> dict:
     return seen | {"study": study}
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_a_study_that_can_be_taken_up_again(disturbed):
     assert disturbed["exit code"] == 130
     assert disturbed["after interrupt"][TrialState.RUNNING] == 1
 
 
-@pytest.mark.slow
 def test_a_study_that_was_interrupted_says_so_and_one_that_was_killed_is_told_from_its_records(disturbed):
     status = disturbed["status after interrupt"]
     assert (status.state, status.end) == ("interrupted", "it was interrupted")
@@ -234,12 +232,10 @@ def test_a_study_that_was_interrupted_says_so_and_one_that_was_killed_is_told_fr
     assert killed.state == "killed" and killed.fits_done >= len(disturbed["before kill"])
 
 
-@pytest.mark.slow
 def test_a_study_is_worked_on_by_one_process_at_a_time(disturbed):
     assert "is being worked on by another process" in disturbed["refusal"]
 
 
-@pytest.mark.slow
 def test_no_finished_fit_is_trained_again_after_an_interrupt_or_a_kill(disturbed):
     started = Counter(fits_of(disturbed["study"]))
     for moment in ("interrupt", "kill"):
@@ -247,7 +243,6 @@ def test_no_finished_fit_is_trained_again_after_an_interrupt_or_a_kill(disturbed
             assert started[fit_id] == disturbed[f"started before {moment}"][fit_id]
 
 
-@pytest.mark.slow
 def test_a_killed_study_ends_with_every_trial_told_once(disturbed):
     assert disturbed["after kill"][TrialState.RUNNING] == 1
     assert states(disturbed["study"]) == {TrialState.COMPLETE: 6}
@@ -255,12 +250,10 @@ def test_a_killed_study_ends_with_every_trial_told_once(disturbed):
     assert len(told) == len(set(told)) > 0
 
 
-@pytest.mark.slow
 def test_a_disturbed_study_asks_what_an_undisturbed_one_asks(disturbed, finished):
     assert learning_rates(disturbed["study"]) == learning_rates(finished[0])[:6]
 
 
-@pytest.mark.slow
 def test_sixteen_gpus_are_filled_and_given_back(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", PATHS)
     study = formula_study(tmp_path, num_trials=4)
@@ -287,7 +280,6 @@ def scored_twice(address, tmp_path_factory) -> tuple[Study, Heard]:
     return study, run(study, Machine(address, "cpu", num_lanes=1), noise=0.3)
 
 
-@pytest.mark.slow
 def test_finalists_that_do_not_differ_significantly_are_re_evaluated_before_one_is_named(scored_twice):
     study, heard = scored_twice
     ((finalists, num_fits),) = heard.of("scoring_again")
@@ -305,7 +297,6 @@ def test_finalists_that_do_not_differ_significantly_are_re_evaluated_before_one_
     )
 
 
-@pytest.mark.slow
 def test_finalists_that_were_re_evaluated_are_not_evaluated_a_third_time(scored_twice):
     study, _ = scored_twice
     before = fits_of(study)
@@ -324,7 +315,6 @@ def raced(address, tmp_path_factory) -> tuple[Study, Heard]:
     return study, heard
 
 
-@pytest.mark.slow
 def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
     study, heard = raced
     trials = study.store.trials()
@@ -337,7 +327,6 @@ def test_a_race_trains_fewer_fits_and_names_a_champion_with_all_folds(raced):
     )
 
 
-@pytest.mark.slow
 def test_every_trial_of_a_race_is_reported_once_with_its_state_and_the_reason(raced):
     study, heard = raced
     assert sorted(heard.of("trial_finished")) == [(t.number, t.state) for t in study.store.trials()]
@@ -345,7 +334,6 @@ def test_every_trial_of_a_race_is_reported_once_with_its_state_and_the_reason(ra
     assert {action for _, action in heard.of("judged")} >= {"go"}
 
 
-@pytest.mark.slow
 def test_stopped_trials_keep_no_weights(raced):
     study, _ = raced
     stopped = [trial for trial in study.store.trials() if trial.state == "stopped"]
@@ -353,7 +341,6 @@ def test_stopped_trials_keep_no_weights(raced):
     assert not any(record.weights.exists() for trial in stopped for record in trial.records)
 
 
-@pytest.mark.slow
 def test_a_trial_that_diverges_fails_with_its_error_and_the_study_goes_on(raced):
     study, _ = raced
     for trial in study.store.trials():
@@ -362,7 +349,6 @@ def test_a_trial_that_diverges_fails_with_its_error_and_the_study_goes_on(raced)
             assert trial.score() is None and "the loss became nan" in trial.error
 
 
-@pytest.mark.slow
 def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
     study, _ = raced
     repeated = [fit_id for fit_id, times in Counter(fits_of(study)).items() if times > 1]
@@ -370,7 +356,6 @@ def test_a_fit_whose_worker_was_killed_is_trained_again_and_no_other(raced):
     assert (study.store.home / "killed").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -394,7 +379,6 @@ def test_a_fault_of_the_machine_stops_a_study_that_ends_well_once_it_is_mended(
     assert heard.of("trial_finished") == [(0, "complete")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["ray::ResourceTrainable", "ray::Dispatcher", "ray::TrainController"])
 def test_a_study_survives_the_end_of_any_of_its_processes(address, tmp_path, victim):
     study = formula_study(tmp_path, num_trials=2)

@@ -198,7 +198,7 @@ def disturbed(shell: Shell, calm: Kills) -> Kills:
 
 @pytest.fixture(scope="module")
 def battered(shell: Shell, calm: Kills) -> Kills:
-    """Two lanes; the worker of one dies, or a trial, or who hands out fits, or Ray itself, or the search."""
+    """Two lanes; the worker of one dies, or a trial, the dispatcher, Ray itself or the search."""
     kills = new(shell, "battered", num_lanes=2)
     parts = ["ray::RayTrainWorker", "ray::Dispatcher", "ray::ResourceTrainable", "raylet/raylet"]
     kinds = [*parts, "driver", "all"]

@@ -70,7 +70,7 @@ def test_an_encoder_is_held_for_so_many_epochs_and_then_trained(cases, tmp_path)
     assert not any(are_equal(trained, first_weights(spec)))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_a_fit_that_was_stopped_while_its_encoder_was_held_ends_like_an_undisturbed_one(
     cases, tmp_path, optimizer
 ):

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mortal
+import killed_fit
 import pytest
 import ray
 import torch
 from drawn import drawn_fit, learned, train, work
-from mortal import Mortal
+from killed_fit import KilledOnce
 from torch import nn
 
 from orchestrator import models
@@ -122,7 +122,7 @@ def test_memory_that_really_ends_halves_what_is_held_and_is_remembered(home, tmp
 
 @pytest.fixture
 def local_ray():
-    path = os.pathsep.join([str(Path(mortal.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(killed_fit.__file__).parent), os.environ.get("PYTHONPATH", "")])
     ray.init(
         address="local",
         num_cpus=8,
@@ -136,7 +136,7 @@ def local_ray():
 
 
 def test_fits_share_a_gpu_and_one_whose_worker_is_killed_goes_on(local_ray, home, cases, tmp_path):
-    job = Mortal(work(home, tmp_path), tmp_path / "killed")
+    job = KilledOnce(work(home, tmp_path), tmp_path / "killed")
     specs = [drawn_fit(cases, learning_rate=rate) for rate in (1e-4, 1e-3, 2e-3, 1e-2)]
     with Lanes(job, Shape(2, 1, 2, 0.5, "cuda"), tmp_path / "train") as lanes:
         failed = lanes.run_all({spec.fit_id: spec for spec in specs})

@@ -5,7 +5,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from drawn import CPU, drawn_fit, learned, train, work
-from tight import Plain, every_network, tight
+from limited_memory import Plain, every_network, memory_limit
 
 from orchestrator.common.errors import FitFailed
 from orchestrator.search.fit_jobs import memory_kind
@@ -44,7 +44,7 @@ def test_micro_batches_learn_what_the_whole_batch_learns(cases, tmp_path, scales
 
 def test_a_fit_that_needs_more_memory_than_there_is_goes_on_with_half_as_many_images(home, cases, tmp_path):
     spec = drawn_fit(cases, batch_size=8)
-    with tight(largest=3) as tried:
+    with memory_limit(largest=3) as tried:
         assert work(home, tmp_path)(spec, CPU, 0, lambda row: True)
     assert tried[:4] == [8, 4, 2, 2]
     record = Ledger(tmp_path).read(spec.fit_id)
@@ -52,7 +52,7 @@ def test_a_fit_that_needs_more_memory_than_there_is_goes_on_with_half_as_many_im
 
 
 def test_what_fits_is_remembered_for_the_next_fit_of_its_kind(home, cases, tmp_path):
-    with tight(largest=3) as tried:
+    with memory_limit(largest=3) as tried:
         work(home, tmp_path)(drawn_fit(cases, batch_size=8), CPU, 0, lambda row: True)
         tried.clear()
         work(home, tmp_path)(drawn_fit(cases, batch_size=6, learning_rate=1e-4), CPU, 0, lambda row: True)
@@ -65,7 +65,7 @@ def test_what_fits_is_remembered_for_the_next_fit_of_its_kind(home, cases, tmp_p
 def test_memory_that_runs_out_in_the_middle_costs_the_epoch_in_flight(home, cases, tmp_path):
     spec, rows = drawn_fit(cases, batch_size=8), []
     work(home, tmp_path)(spec, CPU, 0, lambda row: rows.append(row) or row["epoch"] < 1)
-    with tight(largest=4):
+    with memory_limit(largest=4):
         work(home, tmp_path)(spec, CPU, 0, lambda row: rows.append(row) is None)
     trained = {
         (row["epoch"], row["micro_batch"], row["seconds"]) for row in rows
@@ -79,7 +79,7 @@ def test_scoring_that_needs_more_memory_than_training_goes_on_with_fewer_images(
     home, cases, tmp_path, batch_size, tta, scored
 ):
     spec = drawn_fit(cases, num_val=9, epochs=2, batch_size=batch_size, tta=tta)
-    with tight(largest=batch_size, largest_scored=4):
+    with memory_limit(largest=batch_size, largest_scored=4):
         assert work(home, tmp_path)(spec, CPU, 0, lambda row: True)
     assert Ledger(tmp_path).read(spec.fit_id).micro_batch == batch_size
     (note,) = (json.loads(path.read_text()) for path in (tmp_path / "memory").iterdir())
@@ -89,7 +89,7 @@ def test_scoring_that_needs_more_memory_than_training_goes_on_with_fewer_images(
 def test_scoring_of_finished_weights_knows_what_fitted_when_a_fit_was_scored(home, cases, tmp_path):
     spec = drawn_fit(cases, num_val=9, epochs=1, tta="flips")
     job = ScoreJob(spec.fit_id, "test", spec.datasets, spec.val)
-    with tight(largest=4, largest_scored=16):
+    with memory_limit(largest=4, largest_scored=16):
         assert work(home, tmp_path)(spec, CPU, 0, lambda row: True)
         with patch("orchestrator.search.fit_jobs.score_cases", side_effect=score_cases) as scored:
             assert work(home, tmp_path)(job, CPU, 0, lambda row: True)
@@ -107,7 +107,7 @@ def test_what_fits_depends_on_views_in_scoring_and_on_averaged_weights_in_traini
 
 def test_a_network_too_large_for_one_image_fails_in_words(home, cases, tmp_path):
     with (
-        tight(largest=0),
+        memory_limit(largest=0),
         pytest.raises(FitFailed, match=r"one image at a time does not fit .* image_size 32"),
     ):
         work(home, tmp_path)(drawn_fit(cases), CPU, 0, lambda row: True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import CPU, drawn_cases, drawn_fit, learned, train
-from tight import Plain, every_network
+from limited_memory import Plain, every_network
 from torch import Tensor, nn
 
 from orchestrator import models

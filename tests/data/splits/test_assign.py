@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from deck import SEQUENCES, VIDEOS, dataset, groups_of
+from case_datasets import SEQUENCES, VIDEOS, dataset, groups_of
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.assign import assign_groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from deck import SEQUENCES, dataset, groups_of
+from case_datasets import SEQUENCES, dataset, groups_of
 
 from orchestrator.data.splits.assign import hold_out
 from orchestrator.data.splits.balance import Group

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from deck import CENTERS, SINGLES, VIDEOS, World, dataset, datasets, worlds
+from case_datasets import CENTERS, SINGLES, VIDEOS, World, dataset, datasets, worlds
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from orchestrator.data.splits.split_plan import SplitPlan
 
 DEALT = {"five-fold": 1, "k-fold:3": 1, "repeated:3x4": 3, "cross-dataset": 1}  # -> times a case is validated
 LEFT_OUT = ("leave-one-center-out", "leave-one-dataset-out")
-FEW = settings(max_examples=40, deadline=None)  # worlds for each kind
+FEW = settings(max_examples=20, deadline=None)  # worlds for each kind
 EVERY = (*DEALT, "holdout", *LEFT_OUT)
 FIXED = World(
     (VIDEOS, CENTERS), dataset([[0.3]] * 6, "Far"), [("Clinic/2-0", "Gen/4-1"), ("Gen/4-0", "Far/2-0")]

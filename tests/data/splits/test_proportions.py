@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from deck import CENTERS, SEQUENCES, dataset
+from case_datasets import CENTERS, SEQUENCES, dataset
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.splits.plan import group_of_case, make_plan

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from deck import dataset
+from case_datasets import dataset
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset

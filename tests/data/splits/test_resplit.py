@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from deck import World, dataset, worlds
+from case_datasets import World, dataset, worlds
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 

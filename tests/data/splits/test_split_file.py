@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deck import SINGLES, VIDEOS, World, dataset, worlds
+from case_datasets import SINGLES, VIDEOS, World, dataset, worlds
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from formula import carry_out, finish, formula_study
-from hands import Hands
 from in_mlflow import runs_of, sync_mlflow
+from inline_lanes import InlineLanes
 from mlflow.entities import Experiment
 from optuna.trial import TrialState
 
@@ -31,7 +31,7 @@ NOTE = "mlflow.note.content"
 def study(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Study:
     """One finished trial, one that was stopped after a fold, both in MLflow."""
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=2)
-    champion = choose_champion(study.store, Hands(carry_out(study, [1e-3])))
+    champion = choose_champion(study.store, InlineLanes(carry_out(study, [1e-3])))
     finish(study, 1e-2, [0.5])
     study.store.optuna_study().tell(1, state=TrialState.PRUNED)
     sync_mlflow(study.store, mlflow_uri, champion=champion)
@@ -153,7 +153,7 @@ def test_the_run_of_a_study_has_its_report_drawn_once_and_again_where_records_ch
 ):
     study, drawn = formula_study(tmp_path / "home", num_trials=2), []
     uri = default_uri(tmp_path / "home")
-    champion = choose_champion(study.store, Hands(carry_out(study, [1e-3])))
+    champion = choose_champion(study.store, InlineLanes(carry_out(study, [1e-3])))
 
     def report(snapshot: StudySnapshot) -> dict[str, bytes]:
         drawn.append(snapshot)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from browser import Browser, browser, installed
 from formula import FormulaJobRunner
-from hands import Hands
+from inline_lanes import InlineLanes
 from visits import DiskStudy
 
 from orchestrator.results.export.exported_network import network_of
@@ -78,7 +78,7 @@ def synced(root: Path, bundle: Path) -> StudyStore:
     store.begin(study.space, study.plan, study.spec)
     disk.run()
     work = FormulaJobRunner(store.ledger, noise=0.1)
-    champion = choose_champion(store, Hands(work))
+    champion = choose_champion(store, InlineLanes(work))
     with MlflowSink(store) as sink:
         sink.finished(champion)
         sink.close(300)

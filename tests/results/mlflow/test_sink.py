@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import requests
 from formula import SPACE, carry_out, finish, formula_study, row
-from hands import Hands
 from in_mlflow import runs_of, sink_to, sync_mlflow
+from inline_lanes import InlineLanes
 from mlflow import MlflowClient
 from mlflow.utils.rest_utils import verify_rest_response
 from optuna.trial import TrialState
@@ -81,7 +81,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def test_a_finished_study_is_whole_in_mlflow_after_one_sync(study: Study, mlflow_uri: str):
-    champion = choose_champion(study.store, Hands(carry_out(study, [])))
+    champion = choose_champion(study.store, InlineLanes(carry_out(study, [])))
     sync_mlflow(study.store, mlflow_uri, champion=champion)
     trials = runs_of(study.store, mlflow_uri, "trial")
     assert {run.info.run_name: run.info.status for run in trials} == {

@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from formula import formula_study
-from tight import tight
+from limited_memory import memory_limit
 
 from orchestrator.ray_cluster.machine import Machine, open_widths
 from orchestrator.search.fit_jobs import FitJobRunner
+from orchestrator.search.forecast import width
 from orchestrator.search.forecast.plan import some_configurations
 from orchestrator.search.forecast.speed import Speed
 from orchestrator.search.forecast.width import TimeJob, choose_width, possible_widths, quickest, read_speeds
@@ -36,6 +37,12 @@ EVEN = Speed({4: 10.0, 2: 10.0, 1: 10.0}, validation=10.0, gradient_bytes=0)
 BOUND = Speed({4: 40.0, 2: 20.0, 1: 10.0}, validation=10.0, gradient_bytes=0)  # by what a step costs anyway
 TIGHT = Speed({4: 2.0, 2: 10.0, 1: 10.0}, validation=10.0, gradient_bytes=0)  # the whole batch does not fit
 NODE = [{"Alive": True, "Resources": {"CPU": 16, "GPU": 4}}]
+
+
+@pytest.fixture(autouse=True)
+def few_repetitions(monkeypatch):
+    """Of each forecast: twenty take seconds, and these decide alike."""
+    monkeypatch.setattr(width, "REPETITIONS", 3)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +138,7 @@ def test_more_gpus_than_were_timed_for_are_timed_again(job):
 
 def test_timing_scores_nothing_and_needs_no_memory_for_it(study, job):
     work = FitJobRunner(study.store.home, study.store.home / "cache", study.store.ledger)
-    with tight(largest=1, largest_scored=1):
+    with memory_limit(largest=1, largest_scored=1):
         assert work(replace(job, widths=(4,)), torch.device("cpu"), 0, lambda row: True)
     (speed,) = read_speeds(job.file)
     assert set(speed.training) == {1}

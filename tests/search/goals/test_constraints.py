@@ -139,6 +139,7 @@ def iter_folds(disk: DiskStudy):
         disk.searcher.on_trial_complete(name, {})
 
 
+@pytest.mark.slow
 def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(template, tmp_path):
     kind = {"num_trials": 7, "race": "paired", "constraints": FAST}
     visits = DiskStudy(template, tmp_path / "a", **kind).run()

@@ -114,7 +114,9 @@ def test_what_does_not_go_with_several_objectives_is_said_at_once(study):
         check(study.with_options(objectives=("mean", "worst-center")), Machine())
 
 
-@pytest.mark.parametrize("sampler", ["optuna:NSGAIISampler(population_size=2)", "tpe"])
+@pytest.mark.parametrize(
+    "sampler", [pytest.param("optuna:NSGAIISampler(population_size=2)", marks=pytest.mark.slow), "tpe"]
+)
 def test_killed_after_every_visit_it_is_the_study_that_nothing_disturbed(template, tmp_path, sampler):
     kind = {"num_trials": 5, "sampler": sampler, "secondary": ("worst-fold", "inference_ms")}
     whole = DiskStudy(template, tmp_path / "a", **kind)

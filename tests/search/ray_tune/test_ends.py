@@ -218,7 +218,9 @@ def test_no_budget_is_overdrawn(template, tmp_path, race: RuleName, limit: int):
         assert TrialState.COMPLETE in {trial.state for trial in disk.trials}
 
 
-@pytest.mark.parametrize("after", [1, 6, 12])
+@pytest.mark.parametrize(
+    "after", [pytest.param(1, marks=pytest.mark.slow), 6, pytest.param(12, marks=pytest.mark.slow)]
+)
 def test_a_budget_ends_a_study_that_was_killed_as_one_that_was_not(template, tmp_path, after: int):
     """Epochs of the fit in flight are spent, but its fold needs no more than the rest."""
     options = {"num_trials": None, "epochs": 90, "race": "paired", "noise": 0.3}

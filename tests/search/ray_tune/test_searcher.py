@@ -199,7 +199,7 @@ def test_a_failed_trial_is_told_as_failed_with_its_error(template, tmp_path):
     assert first.trials[0].user_attrs["error"] == "the loss became nan"
 
 
-@pytest.mark.parametrize("race", ["none", "paired"])
+@pytest.mark.parametrize("race", [pytest.param("none", marks=pytest.mark.slow), "paired"])
 def test_a_study_that_is_killed_after_every_visit_is_the_one_that_nothing_disturbed(template, tmp_path, race):
     whole = DiskStudy(template, tmp_path / "a", num_trials=9, race=race)
     visits = whole.run()

@@ -12,8 +12,8 @@ import pytest
 import ray
 import toy_jobs
 from drawn import drawn_cases, drawn_fit
+from limited_memory import LimitedMemoryWork
 from ray.train.torch import TorchConfig
-from tight import TightWork
 from toy_jobs import Toy
 from volta import OnVolta
 
@@ -159,7 +159,7 @@ def test_a_worker_whose_memory_is_too_small_fails_the_job_in_words_and_its_peer_
 def test_memory_that_runs_out_on_one_of_two_workers_costs_no_fit(tmp_path):
     """Four images a worker do not fit on rank 1: the lane starts again, and the next fit begins with what fits."""
     cases, ledger = drawn_cases(tmp_path), Ledger(tmp_path / "ledger")
-    work = TightWork(FitJobRunner(tmp_path, tmp_path / "cache", ledger), largest=2, rank=1)
+    work = LimitedMemoryWork(FitJobRunner(tmp_path, tmp_path / "cache", ledger), largest=2, rank=1)
     specs = [drawn_fit(cases, batch_size=8, epochs=2, seed=seed) for seed in (0, 1)]
     with Lanes(work, TWO_WORKERS, tmp_path / "train") as lanes:
         for spec in specs:
@@ -250,6 +250,7 @@ def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Hanging(toy_jobs.perform, HALF_A_GPU, tmp_path):
@@ -258,6 +259,7 @@ def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tm
     Hanging.over.set()
 
 
+@pytest.mark.slow
 def test_no_thread_waits_for_a_lane_that_hangs_when_ray_is_shut_down(tmp_path, monkeypatch):
     monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Waiting(toy_jobs.perform, HALF_A_GPU, tmp_path) as lanes:

@@ -237,19 +237,16 @@ def test_a_tiff_of_other_colors_is_refused_by_predict_and_predict_py(mode: str, 
         standalone.read_rgb(path)
 
 
-FEW = ("unet", "resunet", "unet_mediaeval")
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in models.names()],
+    [pytest.param(name, marks=() if name == "unet" else pytest.mark.slow) for name in models.names()],
 )
 def test_a_network_of_ours_becomes_a_pipeline(name: str, tmp_path: Path):
     torch.manual_seed(0)
     small = {"unet": {"base_channels": 4}}.get(name, {})
     pretrained = {"pretrained": False} if "pretrained" in models.params(name) else {}
     network = models.build(name, **small, **pretrained)
-    folder = export(tmp_path / "bundle", network, side=models.stride(name) * (2 if name in FEW else 4))
+    folder = export(tmp_path / "bundle", network, side=models.stride(name) * (2 if name == "unet" else 4))
     image = frame(75, 130)
     expected, _ = Bundle.load(folder).predict(image)
     (found,) = session_of(folder / "pipeline.onnx").run(["probability"], {"image": image})

@@ -14,7 +14,7 @@ from orchestrator.search.fit_jobs import FitJobRunner
 
 
 @dataclass(frozen=True)
-class Mortal:
+class KilledOnce:
     """Does what `FitJobRunner` does; whoever first comes to the end of its second epoch is killed there."""
 
     work: FitJobRunner

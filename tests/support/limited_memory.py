@@ -39,7 +39,9 @@ def every_network(make: Callable[[], nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def tight(largest: int, rank: int | None = None, largest_scored: float = math.inf) -> Iterator[list[int]]:
+def memory_limit(
+    largest: int, rank: int | None = None, largest_scored: float = math.inf
+) -> Iterator[list[int]]:
     """Let memory run out above so many images in training, on one rank or on all; yields what was tried.
 
     largest_scored: above how many in evaluation.
@@ -63,7 +65,7 @@ def tight(largest: int, rank: int | None = None, largest_scored: float = math.in
 
 
 @dataclass(frozen=True)
-class TightWork:
+class LimitedMemoryWork:
     """Does what `FitJobRunner` does, on devices with little memory."""
 
     work: FitJobRunner
@@ -71,5 +73,5 @@ class TightWork:
     rank: int | None = None
 
     def __call__(self, job: Any, device: torch.device, loader_workers: int, report: Any) -> bool:
-        with tight(self.largest, self.rank):
+        with memory_limit(self.largest, self.rank):
             return self.work(job, device, loader_workers, report)

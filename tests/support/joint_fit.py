@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from drawn import train
-from tight import Plain, every_network
+from limited_memory import Plain, every_network
 from torch import multiprocessing as mp
 from torch import nn
 
