@@ -86,11 +86,9 @@ class CsvSink(ReplaySink):
 
     def _trial_row(self, trial: StudyTrial) -> Row:
         own = (trial.number, trial.state, trial.error, len(trial.records), trial.num_folds)
-        metrics: Mapping[str, float] = {}
-        if trial.state != "open":
-            metrics = self.records.metrics_of(trial)
+        metrics = self.records.metrics_of(trial)
         params = {f"{PARAM}{name}": value for name, value in trial.searched.items()}
-        return dict(zip(TRIALS, own, strict=True)) | dict(metrics) | params
+        return dict(zip(TRIALS, own, strict=True)) | metrics | params
 
     def _fold(self, known: KnownTrial, fit: FinishedFit, trial: StudyTrial) -> None:
         record = self.records.find(fit)

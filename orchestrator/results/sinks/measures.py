@@ -48,7 +48,7 @@ def trial_metrics(
     interval: Interval | None = None,
     cut: Sequence[Rows] = (),
 ) -> dict[str, float]:
-    """What a trial that is over has shown: scores over all folds, or of a stopped one over those that it has.
+    """What a trial has shown: scores over all folds, or of one that lacks some over those that it has.
 
     `interval`: 95 % limits of its cross-fitted Dice; `cut`: the epochs of each of its fits that were cut.
     """
@@ -56,7 +56,7 @@ def trial_metrics(
         return {}
     curves = [*(record.curves for record in trial.records), *cut]
     shared = _of_training(trial, curves, sum(record.seconds for record in trial.records), cut)
-    if trial.state == "stopped" and (partial := trial.partial) is not None:
+    if trial.state in ("stopped", "open") and (partial := trial.partial) is not None:
         return shared | partial.metrics()
     score = trial.score()
     if score is None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from formula import SPACE, carry_out, finish, formula_study, row
+import torch
+from formula import SPACE, FormulaJobRunner, carry_out, finish, formula_study, row
 from in_mlflow import runs_of, sink_to, sync_mlflow
 from inline_lanes import InlineLanes
 from mlflow import MlflowClient
@@ -28,6 +29,7 @@ from orchestrator.results.mlflow.summary import reevaluation_metrics
 from orchestrator.search.goals.objective import Objective
 from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
 from orchestrator.search.records.status import Status, write_status
+from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.reevaluation import Reevaluated
@@ -222,6 +224,23 @@ def test_curves_of_a_fit_in_flight_come_as_they_grow(tmp_path: Path, mlflow_uri:
     assert sink.attempt(is_last=True)
     states = {run.info.status for run in runs_of(study.store, mlflow_uri, "fold")}
     assert states == {"FINISHED", "KILLED"}
+
+
+def test_a_trial_that_is_not_over_has_what_its_finished_folds_have_shown(tmp_path: Path, mlflow_uri: str):
+    study = formula_study(tmp_path, num_trials=1)
+    begin(study)
+    finish(study, 1e-3, [0.5])
+    sink = sink_to(study.store, mlflow_uri)
+    second = fold_specs(study.store.trials()[0].configuration, study.plan)[1]
+    for folds in (1, 2):
+        if folds == 2:
+            FormulaJobRunner(study.store.ledger)(second, torch.device("cpu"), 0, lambda row: True)
+        assert sink.attempt(is_last=False)
+        (run,) = runs_of(study.store, mlflow_uri, "trial")
+        trial = study.store.trials()[0]
+        assert run.data.metrics["folds_seen"] == len(trial.records) == folds
+        assert run.data.metrics["dice_on_seen_folds"] == pytest.approx(trial.partial.dice_on_seen_folds)
+        assert "dice" not in run.data.metrics and run.info.status != "FINISHED"
 
 
 def test_a_fit_that_was_cut_keeps_its_curve_while_mlflow_is_away(tmp_path: Path, mlflow_uri: str):
