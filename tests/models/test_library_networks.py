@@ -85,6 +85,7 @@ def test_an_encoder_that_is_no_hrnet_is_refused():
         offline("hrnet_w48", encoder="resnet50")
 
 
+@pytest.mark.slow
 def test_without_a_connection_pretrained_names_the_parameters_that_help(tmp_path):
     code = (
         "from orchestrator import models\n"

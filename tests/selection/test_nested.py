@@ -180,6 +180,7 @@ def test_the_card_tells_the_nested_estimate_and_of_whom_it_is(whole: Study, nest
     assert all(f"- {sentence}" in card for sentence in nested.sentences()) and PROCEDURE in card
 
 
+@pytest.mark.slow
 def test_mlflow_holds_the_nested_estimate_with_the_study(whole: Study, nested: Nested, mlflow_uri: str):
     for study in (whole, inner_studies(whole, NUM_OUTER)[0]):
         sync_mlflow(study.store, mlflow_uri)

@@ -64,6 +64,7 @@ def test_a_settled_process_takes_few_new_pages():
     assert after < before / 4
 
 
+@pytest.mark.slow
 def test_a_process_that_was_started_so_takes_few_new_pages_in_any_thread():
     (as_it_comes,), (kept,) = told(STARTED_SO), told(STARTED_SO, **KEEP_FREED_MEMORY)
     assert as_it_comes > 30 * LAYER / PAGE

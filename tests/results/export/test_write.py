@@ -205,6 +205,7 @@ def test_an_export_asks_before_it_replaces_another_kind_another_study_or_a_trial
         assert told == "Trial 4 of the study `colon`; weights: fold 2, of median Dice"
 
 
+@pytest.mark.slow
 def test_an_export_says_nothing_in_the_words_of_the_exporter(tmp_path: Path):
     """It warns once in a process, of operators of torchvision."""
     program = (

@@ -170,6 +170,7 @@ class Said(list):
     now = list.append
 
 
+@pytest.mark.slow
 def test_a_study_measures_once_and_a_resumed_one_reads(study, monkeypatch):
     monkeypatch.setattr(run_module, "Lanes", OneLane)
     monkeypatch.setattr(run_module.ray, "nodes", lambda: NODE)
