@@ -89,7 +89,6 @@ class StudySync:
         self.records = StudyRecords(study)
         self.written: dict[int, tuple[str, int]] = {}  # trial that is over -> state, and its fits on record
         self._fits: set[tuple[int, str]] = set()  # trial and fit: its run is complete
-        self._shown: dict[int, int] = {}  # trial that is not over -> fits that its metrics are of
         self._cut: set[tuple[int, str]] = set()
         self._source: dict[str, str] = {}  # tags
 
@@ -214,11 +213,9 @@ class StudySync:
             runs.verdict(known.number, {name: verdict[name] for name in VERDICT} | compared, _now())
         if trial is not None:
             self._over(runs, known, trial)
-        elif self._shown.get(known.number, 0) != len(fits):
-            runs.trial_scores(
-                known.number, self.records.metrics_of(self.records.read_trial(known)), {}, _now()
-            )
-            self._shown[known.number] = len(fits)
+        elif fits and not runs.has_shown(known.number, len(fits)):
+            metrics = self.records.metrics_of(self.records.read_trial(known))
+            runs.trial_scores(known.number, metrics, {}, _now())
 
     def _has(self, runs: StudyRuns, fit: FinishedFit) -> bool:
         key = fit.trial, fit.fit_id

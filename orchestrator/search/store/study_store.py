@@ -175,11 +175,14 @@ class StudyStore(StudyFolder):
         was = self.record()
         now = new_record(space, plan, was.resumed(spec).spec)
         changed = changed_keys(was, now)
-        problem = (split_problem if is_audited else split_kind_problem)(self.splits_file, plan)
-        if "splits" in changed and problem is None:
-            changed.remove("splits")
+        split_change = None
+        if "splits" in changed:
+            compare = split_problem if is_audited else split_kind_problem
+            split_change = compare(self.splits_file, plan)
+        if split_change is None:
+            changed = [key for key in changed if key != "splits"]
         if changed:
-            *first, last = self._changes(changed, was, now, space, problem)
+            *first, last = self._changes(changed, was, now, space, split_change)
             raise BadStudy(self.name, [*first, f"{last}; {ADVICE}"])
 
     def _changes(

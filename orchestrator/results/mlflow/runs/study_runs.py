@@ -71,6 +71,11 @@ class StudyRuns:
         run = self._table.find("trial", number)
         return run is not None and run.is_whole and run.tags.get("state") == state
 
+    def has_shown(self, number: int, folds: int) -> bool:
+        """Whether the run of a trial has the metrics of so many finished folds."""
+        run = self._table.find("trial", number)
+        return run is not None and run.metrics.get("folds_seen") == folds
+
     def has_fold(self, number: int, fit_id: str) -> bool:
         """Whether the run of a finished fit is complete, but for scores by the masks of its trial."""
         run = self._table.find("fold", number, fit_id)
@@ -271,7 +276,7 @@ class StudyRuns:
         at: int,
         note: str | None = None,
     ) -> None:
-        """Add scores that a trial gets at the end of the study. A champion of before is none any more."""
+        """Add scores that a trial gets before it is over, or at the end of the study; a former champion is none."""
         run = self._table.trial(number, at)
         if tags.get("champion") == "true":
             for other in self._table:
