@@ -23,13 +23,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "own",
-    [
-        "models.py",
-        *(pytest.param(own, marks=pytest.mark.slow) for own in ("models/__init__.py", "models/readme.txt")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", ["models.py", "models/__init__.py", "models/readme.txt"])
 def test_a_wheel_runs_in_a_folder_with_models_of_its_own(tmp_path: Path, installed: Path, own: str):
     (tmp_path / own).parent.mkdir(exist_ok=True)
     (tmp_path / own).touch()
@@ -43,6 +38,7 @@ def test_a_wheel_runs_in_a_folder_with_models_of_its_own(tmp_path: Path, install
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_wheel_brings_networks_and_search_spaces_and_no_other_name(installed: Path):
     packages = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert packages - {"bin"} == {"orchestrator"}

@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     from jsonschema import Draft202012Validator
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
+LARGE = ("encoder_decoder", "sam2_unet", "emcad")  # many encoders to choose from
 BY_NAME = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 SCHEMA = Draft202012Validator(json_schema())
 
@@ -55,7 +56,11 @@ def test_file_tries_its_baseline_first(file: Path):
     assert {one.get("network", space.networks[0]) for one in space.baselines} == set(space.networks)
 
 
-@BY_NAME
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=pytest.mark.slow) if file.stem in LARGE else file for file in FILES],
+    ids=lambda file: file.stem,
+)
 def test_networks_of_file_take_the_ends_of_its_parameters(file: Path):
     check_builds(load_space(file))
 

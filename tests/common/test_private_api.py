@@ -30,6 +30,7 @@ def test_a_name_that_a_release_has_moved_is_reported_with_that_release(monkeypat
         private("gone")
 
 
+@pytest.mark.slow
 def test_the_first_network_of_a_process_may_be_one_without_values():
     program = (
         "from orchestrator import models; models.build_without_values('pranet', pretrained=False); "

@@ -41,6 +41,7 @@ def test_the_job_holds_names_and_values_that_kuberay_knows(values: dict[str, Any
     jsonschema.validate(documents(values)[1], RECORDED)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEFINITION.exists(), reason=f"KUBERAY_CRDS names no folder with {DEFINITION.name}")
 def test_the_recorded_schema_is_what_the_definition_says():
     whole = schema_of(DEFINITION, "v1")

@@ -68,13 +68,18 @@ STOPPED_EARLY = {"epochs": 30, "patience": 2, "learning_rate": 1e-4}
     "recipe",
     [
         {"epochs": 5, "schedule": "cosine", "warmup_epochs": 2},
-        {"epochs": 5, "schedule": "plateau", "plateau_patience": 1, "learning_rate": 1e-4},
+        pytest.param(
+            {"epochs": 5, "schedule": "plateau", "plateau_patience": 1, "learning_rate": 1e-4},
+            marks=pytest.mark.slow,
+        ),
         {"epochs": 5, "schedule": "constant", "precision": "bf16"},
         {"epochs": 5, "batch_size": 2, "scales": (0.5, 1.0, 1.5), "augmentation": "resunet_pp"},
         STOPPED_EARLY,
         {"epochs": 5, "optimizer": "nadam", "schedule": "warm_restarts", "restart_period": 2},
-        {"epochs": 5, "optimizer": "sgd", "nesterov": True, "schedule": "poly"},
-        {"epochs": 4, "optimizer": "lion", "learning_rate": 1e-4},
+        pytest.param(
+            {"epochs": 5, "optimizer": "sgd", "nesterov": True, "schedule": "poly"}, marks=pytest.mark.slow
+        ),
+        pytest.param({"epochs": 4, "optimizer": "lion", "learning_rate": 1e-4}, marks=pytest.mark.slow),
         {"epochs": 4, "optimizer": "muon"},
     ],
     ids=[

@@ -106,7 +106,9 @@ def test_the_record_holds_the_mean_that_its_best_epoch_was_judged_by(cases, tmp_
     [
         {"weight_averaging": "swa"},
         {"weight_averaging": "ema", "precision": "bf16"},
-        {"weight_averaging": "swa", "scales": (0.5, 1.0), "batch_size": 2},
+        pytest.param(
+            {"weight_averaging": "swa", "scales": (0.5, 1.0), "batch_size": 2}, marks=pytest.mark.slow
+        ),
     ],
     ids=["swa", "ema in bf16", "multi-scale"],
 )

@@ -15,8 +15,7 @@ SEEDS = 300
 WORLDS = {
     "15 sequences of 5 to 55": SEQUENCES,
     "1 to 60": tuple(range(1, 61)),
-    "single images and a video": (1,) * 75 + (25,),
-    "many single images": (1,) * 150,
+    "single images and a video": (1,) * 60 + (20,),
     "six": (8,) * 6,
 }
 

@@ -206,7 +206,9 @@ def test_finalists_where_nobody_has_all_folds(rule: RuleName, number: int):
     assert len(race.finalists(range(5))) == number
 
 
-@pytest.mark.parametrize(("race", "limit"), [("none", 91), ("paired", 100)])
+@pytest.mark.parametrize(
+    ("race", "limit"), [("none", 91), pytest.param("paired", 100, marks=pytest.mark.slow)]
+)
 def test_no_budget_is_overdrawn(template, tmp_path, race: RuleName, limit: int):
     """Where scores are noisy, finalists fall behind once they have their folds, and others would take their place."""
     for seed, noise in ((0, 0.0), (0, 0.3), (1, 0.3), (2, 0.3), (3, 0.3)):

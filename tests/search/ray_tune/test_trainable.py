@@ -12,6 +12,8 @@ from orchestrator.common.errors import FitFailed
 from orchestrator.search.ray_tune.trainable import FoldTrial
 from orchestrator.study.spec import Study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():

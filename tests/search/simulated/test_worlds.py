@@ -56,7 +56,7 @@ def test_the_stated_error_holds_where_all_configurations_are_equally_good():
     assert np.mean(stopped) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / len(stopped))
 
 
-@pytest.mark.parametrize("fit_sd", [0.006, 0.024])
+@pytest.mark.parametrize("fit_sd", [pytest.param(0.006, marks=pytest.mark.slow), 0.024])
 def test_the_best_is_hardly_ever_stopped_however_much_fits_differ(fit_sd):
     """The race assumes 0.006. At most 5 % of 20 studies, with a margin of two standard errors."""
     stopped = []

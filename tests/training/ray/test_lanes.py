@@ -26,6 +26,10 @@ from orchestrator.training.ray import lanes as lane
 from orchestrator.training.ray.dispatcher import FINAL_STATES, MAX_STARTS, JobUpdate
 from orchestrator.training.ray.lanes import Lanes, Shape
 
+pytestmark = (
+    pytest.mark.slow
+)  # a search through the command line trains in lanes: tests/system/test_end_to_end.py
+
 TWO_WORKERS = Shape(num_lanes=1, workers_per_lane=2, cpus_per_worker=1, gpus_per_worker=0, device="cpu")
 HALF_A_GPU = Shape(num_lanes=2, workers_per_lane=1, cpus_per_worker=1, gpus_per_worker=0.5, device="cpu")
 ENDLESS = Toy(epochs=100_000, seconds=0.02)
@@ -127,7 +131,6 @@ def test_a_fit_that_fails_leaves_its_lane_warm(lanes):
     assert run(lanes, "after nan")[0]["pid"] == before["pid"]
 
 
-@pytest.mark.slow
 def test_a_job_whose_worker_is_killed_goes_on_in_new_workers(lanes, tmp_path):
     (before, *_) = run(lanes, "before kill")
     rows = run(lanes, "kill", Toy(trouble="kill", marker=tmp_path / "killed"))
@@ -135,27 +138,23 @@ def test_a_job_whose_worker_is_killed_goes_on_in_new_workers(lanes, tmp_path):
     assert rows[0]["pid"] != before["pid"]
 
 
-@pytest.mark.slow
 def test_a_job_that_crashes_every_time_fails_with_its_error_and_the_lane_goes_on(lanes):
     with pytest.raises(FitFailed, match=f"tried {MAX_STARTS} times; RuntimeError: no space left"):
         run(lanes, "crash", Toy(trouble="crash"))
     assert len(run(lanes, "after crash")) == 2
 
 
-@pytest.mark.slow
 def test_what_another_try_would_not_change_is_not_tried_again(lanes):
     with pytest.raises(FitFailed, match=r"^.*BadMachine: batch_size: cannot be dealt$"):
         run(lanes, "refused", Toy(trouble="refused"))
 
 
-@pytest.mark.slow
 def test_a_worker_whose_memory_is_too_small_fails_the_job_in_words_and_its_peer_waits_for_nothing(lanes):
     with pytest.raises(FitFailed, match=r"^one image at a time does not fit$"):
         run(lanes, "too large", Toy(trouble="memory"))
     assert len(run(lanes, "after too large")) == 2
 
 
-@pytest.mark.slow
 def test_memory_that_runs_out_on_one_of_two_workers_costs_no_fit(tmp_path):
     """Four images a worker do not fit on rank 1: the lane starts again, and the next fit begins with what fits."""
     cases, ledger = drawn_cases(tmp_path), Ledger(tmp_path / "ledger")
@@ -200,7 +199,7 @@ def test_a_dispatcher_that_is_killed_costs_no_job(lanes):
     assert len({row["pid"] for row in rows}) == 1  # the same warm workers
 
 
-@pytest.mark.parametrize("num_good", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_good", [0, 1])
 def test_who_waits_hears_that_no_lane_can_be_started_but_one_will_do(tmp_path, monkeypatch, num_good: int):
     monkeypatch.setattr(lane, "MAX_LANE_STARTS", 2)
     monkeypatch.setattr(Unstartable, "first", num_good)
@@ -212,7 +211,6 @@ def test_who_waits_hears_that_no_lane_can_be_started_but_one_will_do(tmp_path, m
                 run(halves, "job")
 
 
-@pytest.mark.slow
 def test_two_lanes_share_a_gpu(tmp_path):
     with Lanes(toy_jobs.perform, HALF_A_GPU, tmp_path) as halves:
         for job_id in ("one", "other"):
@@ -222,7 +220,6 @@ def test_two_lanes_share_a_gpu(tmp_path):
         assert ray.available_resources().get("GPU", 0) == 0
 
 
-@pytest.mark.slow
 def test_lanes_say_that_others_hold_the_cluster_and_start_once_they_let_go(lanes, tmp_path):
     other = ray.remote(Holder).options(num_cpus=2).remote()
     ray.get(other.__ray_ready__.remote())
@@ -239,7 +236,6 @@ def test_lanes_say_that_others_hold_the_cluster_and_start_once_they_let_go(lanes
         assert not late.is_crowded
 
 
-@pytest.mark.slow
 def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
     with Lanes(toy_jobs.perform, TWO_WORKERS, tmp_path) as others:
         ray.get(others.dispatcher.submit.remote("endless", serialized(ENDLESS)))
@@ -250,7 +246,6 @@ def test_closing_ends_what_runs_and_gives_everything_back(lanes, tmp_path):
         time.sleep(0.1)
 
 
-@pytest.mark.slow
 def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Hanging(toy_jobs.perform, HALF_A_GPU, tmp_path):
@@ -259,7 +254,6 @@ def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tm
     Hanging.over.set()
 
 
-@pytest.mark.slow
 def test_no_thread_waits_for_a_lane_that_hangs_when_ray_is_shut_down(tmp_path, monkeypatch):
     monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Waiting(toy_jobs.perform, HALF_A_GPU, tmp_path) as lanes:
@@ -268,7 +262,6 @@ def test_no_thread_waits_for_a_lane_that_hangs_when_ray_is_shut_down(tmp_path, m
     assert controllers.controllers() == lanes.before
 
 
-@pytest.mark.slow
 def test_a_gpu_without_code_halts_its_lane_before_a_fit_and_no_fit_is_to_blame(monkeypatch, tmp_path):
     monkeypatch.setattr(lane, "TorchConfig", lambda backend: TorchConfig(backend="gloo"))  # nccl wants a GPU
     on_cpu = replace(HALF_A_GPU, num_lanes=1, gpus_per_worker=0, device="cuda")
@@ -279,7 +272,6 @@ def test_a_gpu_without_code_halts_its_lane_before_a_fit_and_no_fit_is_to_blame(m
         lanes.run("fit", Toy())
 
 
-@pytest.mark.slow
 def test_workers_whose_gpu_does_not_start_end_the_search_and_say_why(monkeypatch, tmp_path):
     monkeypatch.setattr(lane, "TorchConfig", lambda backend: TorchConfig(backend="gloo"))
     whole = replace(HALF_A_GPU, num_lanes=1, gpus_per_worker=1, device="cuda")

@@ -33,6 +33,7 @@ class Maker:
         return [take(), placement_group([{"CPU": 100}])]
 
 
+@pytest.mark.slow
 def test_what_a_dead_actor_took_is_given_back_and_nothing_else():
     makers = [Maker.remote(), Maker.remote()]  # type: ignore[attr-defined]
     (deserted, awaited), (kept, waiting) = ray.get([maker.take.remote() for maker in makers])
