@@ -1,7 +1,7 @@
-"""Private names of Ray, Optuna, MLflow and their kin, all in one table, each with the reason why it is needed.
+"""Private names and members of Ray, Optuna, MLflow and their kin, in two tables, each with the reason for its use.
 
-They are imported when they are used, so a release that moves one breaks the command that needs it and no other, with a
-message that names the release. `make test-bounds` looks for every name in the oldest and newest releases allowed.
+They are looked up when they are used, so a release that moves one breaks the command that needs it and no other, with a
+message that names the release. `make test-bounds` looks for all of them in the oldest and newest releases allowed.
 """
 
 from __future__ import annotations
@@ -41,6 +41,21 @@ NAMES: Mapping[str, str] = {
     "get_completion_script": "typer._completion_shared:get_completion_script",
 }
 
+# Private attribute of another package's objects -> that package.
+MEMBERS: Mapping[str, str] = {
+    # The storage of a study, and numbers in it: the public way looks up a study's name each time.
+    "_storage": "optuna",
+    "_study_id": "optuna",
+    "_trial_id": "optuna",
+    # A request to the job server with the client's token and timeouts of our own; GlobalState's table with creators.
+    "_do_request": "ray",
+    "_connect_and_get_accessor": "ray",
+    # Completion is added to options after they were declared, from one table.
+    "_custom_shell_complete": "typer",
+    # How often a tensor was changed in place; autograd compares the same number.
+    "_version": "torch",
+}
+
 
 def private(name: str) -> Any:
     """The object of that name, or the module. Raises `BadMachine` if the installed release has no such thing."""
@@ -50,11 +65,29 @@ def private(name: str) -> Any:
         return getattr(found, attribute) if attribute else found
     except (ImportError, AttributeError) as missing:
         package = module.partition(".")[0]
-        raise BadMachine(
-            package,
-            f"{package} {_version(package)} has no {NAMES[name].strip(':')}, which is needed here; install "
-            f"{_requirement(package)}, or a newer release of this program",
-        ) from missing
+        raise _moved(package, NAMES[name].strip(":")) from missing
+
+
+def member(owner: object, name: str) -> Any:
+    """A private attribute of an object. Raises `BadMachine` if the installed release has no such attribute."""
+    try:
+        return getattr(owner, name)
+    except AttributeError as missing:
+        raise _moved(MEMBERS[name], f"{type(owner).__name__}.{name}") from missing
+
+
+def set_member(owner: object, name: str, value: Any) -> None:
+    """Replace a private attribute of an object. Raises `BadMachine` if it has none of that name."""
+    member(owner, name)
+    setattr(owner, name, value)
+
+
+def _moved(package: str, what: str) -> BadMachine:
+    return BadMachine(
+        package,
+        f"{package} {_version(package)} has no {what}, which is needed here; install {_requirement(package)}, or a "
+        "newer release of this program",
+    )
 
 
 def _version(package: str) -> str:

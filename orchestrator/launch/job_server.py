@@ -20,7 +20,7 @@ from ray.job_submission import JobSubmissionClient
 
 from orchestrator.common.errors import BadMachine, MachineFault
 from orchestrator.common.hosts import refuse_user, why_silent
-from orchestrator.common.private_api import private
+from orchestrator.common.private_api import member, private
 from orchestrator.launch.environment import environment
 
 for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray.client_builder"):
@@ -55,7 +55,7 @@ def job_server(address: str) -> JobServer:
         with environment("RAY_API_SERVER_ADDRESS", url):
             server = JobServer(url, headers=_headers())
         # unlike the version, this requires the token
-        server._do_request("GET", "/api/jobs/", timeout=(CONNECT_S, ANSWER_S))
+        member(server, "_do_request")("GET", "/api/jobs/", timeout=(CONNECT_S, ANSWER_S))
         return server
 
 

@@ -28,7 +28,7 @@ from ray.job_submission import JobDetails, JobStatus
 import orchestrator
 from orchestrator.common.errors import BadMachine, MachineFault, python_errors_of
 from orchestrator.common.files import size_text
-from orchestrator.common.private_api import private
+from orchestrator.common.private_api import member, private
 from orchestrator.common.redaction import without_secrets
 from orchestrator.launch.job_server import JobServer, translated_errors
 
@@ -157,7 +157,7 @@ class Job:
     def info(self) -> JobDetails:
         """State of the job according to Ray. Raises `BadMachine` for an unknown job."""
         with translated_errors(self.server.get_address()):
-            answer = self.server._do_request("GET", f"/api/jobs/{self.id}")
+            answer = member(self.server, "_do_request")("GET", f"/api/jobs/{self.id}")
             if answer.status_code == requests.codes.not_found:
                 raise BadMachine(
                     self.id,

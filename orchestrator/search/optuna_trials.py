@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 
+from orchestrator.common.private_api import member
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.samplers.draw import Proposal, TriedConfigurations, draw, is_allowed
@@ -156,12 +158,16 @@ class OptunaTrials:
 
     def stored(self, number: int) -> FrozenTrial:
         """A trial as Optuna has it."""
-        storage, study_id = self.study._storage, self.study._study_id
+        storage, study_id = self._place()
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+    def _place(self) -> tuple[BaseStorage, int]:
+        """The storage of the study, and the study's number there."""
+        return member(self.study, "_storage"), member(self.study, "_study_id")
 
     def _open_trial(self, number: int) -> Trial:
         """A trial to suggest with: parameters drawn before come back as they were."""
-        return Trial(self.study, self.stored(number)._trial_id)
+        return Trial(self.study, member(self.stored(number), "_trial_id"))
 
     def _add(self, drawn: Proposal) -> int:
         """The number of a new, open trial; to enqueue it and ask for it would look at every trial twice."""
@@ -173,7 +179,7 @@ class OptunaTrials:
             distributions=fixed.distributions,
             user_attrs=drawn.marks,
         )
-        storage, study_id = self.study._storage, self.study._study_id
+        storage, study_id = self._place()
         return storage.get_trial_number_from_id(storage.create_new_trial(study_id, begun))
 
     def _close(self, number: int, **result: Any) -> None:

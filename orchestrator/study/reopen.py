@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, create_engine, text
 from orchestrator.common.display import plural
 from orchestrator.common.faults import was_machine_fault
 from orchestrator.common.files import write_atomically
-from orchestrator.common.private_api import private
+from orchestrator.common.private_api import member, private
 from orchestrator.search.store.optuna_storage import explained_errors, open_database
 from orchestrator.search.store.study_store import StudyStore
 
@@ -33,7 +33,7 @@ def reopen(store: StudyStore) -> tuple[int, ...]:
     ]
     if not hurt:
         return ()
-    ids, numbers = {trial._trial_id for trial in hurt}, tuple(trial.number for trial in hurt)
+    ids, numbers = {member(trial, "_trial_id") for trial in hurt}, tuple(trial.number for trial in hurt)
     logger.warning(
         "study %s: the machine failed, not the configuration; taken up again: %s %s",
         store.name,

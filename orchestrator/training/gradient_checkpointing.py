@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from orchestrator.common.errors import FitFailed
+from orchestrator.common.private_api import member
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
@@ -61,7 +62,7 @@ def computed_again(parts: Sequence[nn.Module]) -> Iterator[None]:
 
 def _forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
     args, kwargs = _copied(args), _copied(kwargs)
-    inputs = [(value, value._version) for value in _tensors((args, kwargs))]
+    inputs = [(value, member(value, "_version")) for value in _tensors((args, kwargs))]
     return checkpoint(
         forward,
         *args,
@@ -74,7 +75,7 @@ def _forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
 @contextmanager
 def _second_pass(module: nn.Module, inputs: Sequence[tuple[Tensor, int]]) -> Iterator[None]:
     """Check that inputs are those of the first pass, and keep the module's buffers."""
-    if any(value._version != version for value, version in inputs):
+    if any(member(value, "_version") != version for value, version in inputs):
         raise FitFailed(
             f"gradient_checkpointing: the input of {type(module).__name__} was changed in place after it was read, so "
             "that the backward pass cannot compute it again; use gradient_checkpointing = false with this network"

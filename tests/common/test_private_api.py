@@ -1,4 +1,4 @@
-"""Private names of other packages: all are there in the releases that are installed."""
+"""Private names and members of other packages: all are there in the releases that are installed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
+import torch
+import typer
+from ray.job_submission import JobSubmissionClient
 
 from orchestrator.common import private_api
 from orchestrator.common.errors import BadMachine
-from orchestrator.common.private_api import NAMES, private
+from orchestrator.common.private_api import MEMBERS, NAMES, member, private, set_member
 
 ROOT = Path(__file__).parents[2]
 PRIVATE = re.compile(
@@ -28,6 +32,29 @@ def test_a_name_that_a_release_has_moved_is_reported_with_that_release(monkeypat
     monkeypatch.setattr(private_api, "NAMES", {"gone": "optuna._gone:Thing"})
     with pytest.raises(BadMachine, match=r"optuna [\d.]+ has no optuna._gone:Thing, .*install optuna.*>=5"):
         private("gone")
+
+
+def test_every_private_member_is_there_in_the_installed_release():
+    study, app = optuna.create_study(), typer.Typer()
+    app.command()(lambda: None)
+    owners = {
+        "_storage": study,
+        "_study_id": study,
+        "_trial_id": study.ask(),
+        "_do_request": JobSubmissionClient,
+        "_connect_and_get_accessor": private("ray_state"),
+        "_custom_shell_complete": typer.main.get_command(app).params[0],
+        "_version": torch.zeros(1),
+    }
+    assert owners.keys() == MEMBERS.keys()
+    for name, owner in owners.items():
+        member(owner, name)
+
+
+def test_a_member_that_a_release_has_moved_is_reported_and_not_made_up():
+    for use in (lambda: member("", "_trial_id"), lambda: set_member(Path, "_trial_id", 1)):
+        with pytest.raises(BadMachine, match=r"optuna [\d.]+ has no \w+\._trial_id, .*install optuna"):
+            use()
 
 
 @pytest.mark.slow

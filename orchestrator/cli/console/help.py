@@ -17,6 +17,7 @@ from orchestrator.cli.console.completion import COMPLETED
 from orchestrator.cli.console.examples import EXAMPLES
 from orchestrator.common.errors import UserError
 from orchestrator.common.names import nearest
+from orchestrator.common.private_api import member, set_member
 
 PANELS: Mapping[str, tuple[str, ...]] = {
     "Near-duplicates": ("near_duplicates",),
@@ -161,8 +162,8 @@ def _dress(command: TyperCommand | TyperGroup) -> None:
             param.metavar = param.metavar if param.metavar is not None else _short_type(param)
         own = f"{name}.{param.name}"  # of this command alone
         completed: Callable[..., Any] | None = COMPLETED.get(own) or COMPLETED.get(param.name or "")
-        if completed is not None and param._custom_shell_complete is None:
-            param._custom_shell_complete = completed
+        if completed is not None and member(param, "_custom_shell_complete") is None:
+            set_member(param, "_custom_shell_complete", completed)
     if name in EXAMPLES and not command.epilog:
         command.epilog = f"Example: {EXAMPLES[name]}"
 

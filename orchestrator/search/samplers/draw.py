@@ -17,6 +17,7 @@ from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 from orchestrator.common.cpus import one_thread
 from orchestrator.common.display import counted
 from orchestrator.common.errors import BadStudy
+from orchestrator.common.private_api import member
 from orchestrator.search.choices import SamplerName
 from orchestrator.search.goals.constraints import Limit
 from orchestrator.search.goals.goals import SecondaryGoals
@@ -172,7 +173,7 @@ def _draws(
     seen = _failed_as_the_worst(space, past if kind.reads_constraints else _punished(past), directions)
     for repeat in range(MAX_REPEATS):
         drawn, storage = _sampled(space, seen, kind, directions, (seed + repeat) % 2**32, time_left)
-        notes = storage.get_trial(drawn._trial_id).system_attrs if kind.keeps_notes else {}
+        notes = storage.get_trial(member(drawn, "_trial_id")).system_attrs if kind.keeps_notes else {}
         marks = {f"{NOTE}{name}": value for name, value in notes.items()}
         yield Proposal(space.exact(drawn.params), marks)
 

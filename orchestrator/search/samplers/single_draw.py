@@ -7,6 +7,8 @@ from collections.abc import Container, Sequence
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.common.private_api import set_member
+
 
 class Shown(InMemoryStorage):
     """Holds past trials, numbered from 0, before those that are made in it.
@@ -19,7 +21,8 @@ class Shown(InMemoryStorage):
         self.past = past
         for place, trial in enumerate(past):
             if trial.number != place:
-                trial.number = trial._trial_id = place
+                trial.number = place
+                set_member(trial, "_trial_id", place)
         self._max_trial_id = len(past) - 1
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:

@@ -77,18 +77,18 @@ class SimulatedStudy:
         outcomes, lanes = [], self.lanes
         for budget in sorted(budgets):
             lanes.run(lambda budget=budget: lanes.num_fits + lanes.num_in_flight >= budget)  # type: ignore[misc]
-            outcomes.append(deepcopy(self)._finish(budget))
+            outcomes.append(deepcopy(self).finish(budget))
         return outcomes
 
     def run_seconds(self, budgets: Sequence[float]) -> list[Outcome]:
         """The results of `run` at each budget of lane time, of which a sampler knows what is left."""
-        return [deepcopy(self)._run_for(budget) for budget in sorted(budgets)]
+        return [deepcopy(self).run_for(budget) for budget in sorted(budgets)]
 
-    def _run_for(self, budget: float) -> Outcome:
+    def run_for(self, budget: float) -> Outcome:
         lanes = self.lanes
         self.state.time_left = lambda: max(0.0, 1 - lanes.busy / budget)
         lanes.run(lambda: lanes.busy >= budget)
-        return self._finish(int(budget))
+        return self.finish(int(budget))
 
     def run_trials(self, num_trials: int) -> Outcome:
         """Begin so many trials, give the finalists their folds, and select."""
@@ -96,7 +96,7 @@ class SimulatedStudy:
         self.lanes.run()
         return self._outcome()
 
-    def _finish(self, budget: int) -> Outcome:
+    def finish(self, budget: int) -> Outcome:
         self.engine.only_finalists = True
         self.engine.gate.close("fits", f"{budget} fits were begun")
         self.lanes.run()

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from orchestrator.common.private_api import private
+from orchestrator.common.private_api import member, private
 
 
 def release_orphaned() -> int:
@@ -25,7 +25,7 @@ def release_orphaned() -> int:
 
 def _placement_groups() -> list[Any]:
     """All placement groups of the cluster; the public table lacks their creators."""
-    accessor = private("ray_state")._connect_and_get_accessor()
+    accessor = member(private("ray_state"), "_connect_and_get_accessor")()
     parse = private("PlacementGroupTableData").FromString
     return [parse(serialized) for serialized in accessor.get_placement_group_table()]
 

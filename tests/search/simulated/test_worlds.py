@@ -240,5 +240,5 @@ def test_a_study_over_networks_begins_with_their_baselines_and_keeps_to_its_seco
     study = SimulatedStudy(instance, Race("paired", instance.groups), ask, seed=0)
     (outcome,) = study.run_seconds([150])
     assert 150 <= outcome.seconds < 150 + 5 * 24 and outcome.num_configurations > 10
-    again = study._run_for(150)
+    again = study.run_for(150)
     assert again == outcome and tuple(one.point for one in study.trials[:4]) == instance.baselines
