@@ -14,6 +14,7 @@ EnsembleName = Literal["folds", "greedy", "best"]
 DeviceName = Literal["auto", "cpu", "cuda"]  # what trains; auto: GPUs where there are any
 ObjectiveName = Literal["mean", "worst-fold", "center-mean", "worst-center"]  # scores, maximised
 CostName = Literal["parameters", "gmacs", "inference_ms"]  # minimised
+SEARCH_METRIC = "dice"  # of the objectives that are scores; trials are raced and finalists re-evaluated by it
 GoalName = Literal[ObjectiveName, CostName]
 # What a verdict of the race says of a trial: goes on to the next fold, waits and may go on later, or is over for good.
 Action = Literal["go", "pause", "stop"]

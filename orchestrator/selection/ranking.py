@@ -255,7 +255,7 @@ def select_trial(
     `trial_number`: take that one, whichever the rule would choose. Found on disk where it was chosen before.
     """
     second = StoredReevaluation(snapshot)
-    reevaluated = second.of(standing) if metric == "dice" else ()
+    reevaluated = second.of(standing, metric)
     failed = second.failed(standing) if reevaluated else {}
     num_parameters = snapshot.network_sizes.num_parameters
     ranked = [

@@ -24,6 +24,7 @@ from orchestrator.data.splits.resplit import FRESH, num_same, resplit
 from orchestrator.data.splits.split_file import read_plan, write_plan
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.mask_choice import MaskChoice
+from orchestrator.search.choices import SEARCH_METRIC
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.status import Named
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, from_seed
@@ -233,11 +234,13 @@ class StoredReevaluation:
         numbers = [number for number in found.finalists if number not in found.failed]
         return self.fits(standing, numbers) if len(found.finalists) > 1 else {}
 
-    def of(self, standing: Standing) -> tuple[Reevaluated, ...]:
+    def of(self, standing: Standing, metric: str = SEARCH_METRIC) -> tuple[Reevaluated, ...]:
         """The finalists by their score over both, best first; none where nothing was re-evaluated.
 
-        `standing` is ranked by Dice, as the search ranks trials.
+        None either where `standing` is ranked by a metric that finalists were not re-evaluated by.
         """
+        if metric != SEARCH_METRIC:
+            return ()
         found = self.settled(standing)
         if found is None or len(found.finalists) < 2:
             return ()
@@ -300,14 +303,16 @@ def remember(store: StudyStore, rescoring: Reevaluation) -> None:
     write_atomically(_file(store), json.dumps(asdict(rescoring)).encode())
 
 
-def reevaluation_of(snapshot: StudySnapshot, standing: Standing) -> tuple[Reevaluated, ...]:
-    """The finalists by their score over both, best first; none where nothing was re-evaluated."""
-    return StoredReevaluation(snapshot).of(standing)
+def reevaluation_of(
+    snapshot: StudySnapshot, standing: Standing, metric: str = SEARCH_METRIC
+) -> tuple[Reevaluated, ...]:
+    """The finalists by their score over search and re-evaluation, best first: see `StoredReevaluation.of`."""
+    return StoredReevaluation(snapshot).of(standing, metric)
 
 
 def named(snapshot: StudySnapshot, standing: Standing, metric: str = "dice") -> tuple[StudyTrial, TrialScore]:
     """The champion of trials ranked by the metric, at least one: over search and re-evaluation if there was one."""
-    again = reevaluation_of(snapshot, standing) if metric == "dice" else ()
+    again = reevaluation_of(snapshot, standing, metric)
     number = again[0].trial if again else standing[0][0].number
     return next(pair for pair in standing if pair[0].number == number)
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from orchestrator.common.display import Display, counted
 from orchestrator.scoring.formatting import duration, percent
+from orchestrator.search.choices import SEARCH_METRIC
 from orchestrator.terminal.printing import bar, err, note, out
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
     too_long: OverflowMethod = "ellipsis" if has_unicode else "crop"
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     num_folds = max((len(trial.folds) for trial in shown), default=0)
-    other = [] if status.objective == "dice" else [status.objective]
+    other = [] if status.objective == SEARCH_METRIC else [status.objective]
     for name in ("trial", *other, "dice", "folds", "state", "configuration"):
         side: Literal["left", "right"] = "right" if name in ("trial", "dice", *other) else "left"
         width = num_folds if name == "folds" else None

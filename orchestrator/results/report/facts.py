@@ -15,6 +15,7 @@ from orchestrator.results.views.by_network import NetworkStanding
 from orchestrator.results.views.score_lines import ScoreLine
 from orchestrator.scoring.components import PolypCounts
 from orchestrator.scoring.statistics import Share
+from orchestrator.search.choices import SEARCH_METRIC
 
 Interval = tuple[float, float]
 SEARCH, AGAIN, REFIT, CUT = "search", "re-evaluation", "refit", "cut before its end"  # kinds of fits
@@ -220,7 +221,7 @@ class StudyFacts:
     @property
     def is_mean(self) -> bool:
         """Whether trials are ranked by their mean Dice."""
-        return self.objective == "dice"
+        return self.objective == SEARCH_METRIC
 
     @property
     def goal(self) -> str:

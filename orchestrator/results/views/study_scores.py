@@ -102,7 +102,7 @@ def board(snapshot: StudySnapshot, metric: str = "dice") -> list[LeaderboardRow]
     """Every trial as a row of the leaderboard, by number."""
     standing = snapshot.ranked(metric)
     score_of = {trial.number: score for trial, score in standing}
-    again = {one.trial: one for one in reevaluation_of(snapshot, standing)} if metric == "dice" else {}
+    again = {one.trial: one for one in reevaluation_of(snapshot, standing, metric)}
     rows = []
     for trial in snapshot.trials:
         row, score = _row(snapshot, trial), score_of.get(trial.number)
