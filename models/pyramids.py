@@ -54,7 +54,7 @@ class AnyPyramid(nn.Module):
 
 @dataclass(frozen=True)
 class Form:
-    """What timm's encoder gives, and how it is asked."""
+    """How a timm encoder is built and read: options, places and channels of the maps in use, axis order."""
 
     options: tuple[tuple[str, Any], ...]
     places: tuple[int, ...]  # of the maps that are used, finest first

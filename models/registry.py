@@ -137,7 +137,7 @@ WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text
 
 
 def _of_wrong_type(known: Mapping[str, inspect.Parameter], values: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the types of values, a text each; types that a space file cannot hold are left alone."""
+    """A text for each value of a wrong type; types that a space file cannot hold are left alone."""
     for key, value in values.items():
         types = _types(known[key].annotation)
         if types <= WORDS.keys() and not any(_is_a(value, one) for one in types):
@@ -176,7 +176,7 @@ def smallest_batch(name: str) -> int:
 
 
 def paper(name: str) -> str:
-    """The publication that proposed the network."""
+    """Publication that proposed the network."""
     return _entry(name).paper
 
 
@@ -186,7 +186,7 @@ def published(name: str) -> int | None:
 
 
 def published_in(name: str) -> str | None:
-    """Where that number stands; None if there is none."""
+    """Source of the published number of parameters; None if there is none."""
     return _entry(name).published_in if _entry(name).published is not None else None
 
 

@@ -1,1 +1,1 @@
-"""What `import orchestrator as po` offers: a function for every command, and classes of what they return."""
+"""Public interface, `import orchestrator as po`: a function for every command, and the classes of results."""

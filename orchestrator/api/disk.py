@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrunedCache:
-    """What was removed of a cache, and of computed scores that nobody finds again."""
+    """Result of `prune_cache`: pruned entries, and deleted computed scores that no study finds any more."""
 
     cache: Pruned
     scores: tuple[Freeable, ...]
@@ -23,7 +23,7 @@ class PrunedCache:
 
 @python_errors()
 def freeable(*, home: PathLike | None = None, cache: PathLike | None = None) -> list[Freeable]:
-    """What can be deleted and is made again when it is needed, the largest first; `remove()` of each frees it.
+    """Files that can be deleted, as they are made again when needed; largest first, `remove()` frees them.
 
     Caches of removed datasets, checkpoints of ended studies, old folders of Ray, computed scores; records, weights and
     datasets stay.

@@ -1,4 +1,4 @@
-"""What fits are given: datasets that are split, augmented frames, and search spaces."""
+"""Functions on inputs of fits: split datasets, draw augmented frames, check and combine search spaces."""
 
 from __future__ import annotations
 

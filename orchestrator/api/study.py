@@ -131,7 +131,7 @@ class Study(StoredStudy):
 
     @property
     def store(self) -> StudyStore:
-        """Its folder; a study that was given no name is split first, for the split is part of its name."""
+        """Folder of the study; without a given name it is split first, for the split is part of its name."""
         return StudyStore(self.home, self.given_name) if self.given_name else self._runnable.store
 
     def plan(self, gpus: int, *, sampled: int = 4, failures: float = 0.0) -> StudyForecast:
@@ -220,7 +220,7 @@ class Study(StoredStudy):
         return earlier if earlier.exists() and not store.exists() else store
 
     def _refuse_early(self, plan: SplitPlan) -> None:
-        """What needs no near-duplicates to be refused is refused before they are looked for."""
+        """Raise the errors that can be found before near-duplicates are looked for."""
         store, earlier = self._store_of(plan), self._spec.warm_start
         store.refuse_changes(self.space, plan, self._spec, is_audited=False)
         if earlier and not store.exists():
@@ -247,7 +247,7 @@ def _why_no_champion(store: StudyStore) -> str:
 
 
 def _rich_display() -> Display:
-    """The console's, with remarks that name parameters as Python does."""
+    """Display of the console, with remarks that name parameters as Python does."""
     from orchestrator.terminal.live import CONSOLE
 
     return replace(CONSOLE, note=lambda line: CONSOLE.note(for_python(line)))

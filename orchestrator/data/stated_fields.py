@@ -1,4 +1,4 @@
-"""What can be stated of a dataset. `--help` reads this module, so nothing heavy is imported here."""
+"""Fields that can be stated of a dataset. `--help` reads this module, so nothing heavy is imported here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the owner of a dataset states about it: card.json next to dataset.json; nothing of it is guessed or required.
+"""Statements of a dataset's owner about it: card.json next to dataset.json; none is guessed or required.
 
 It is no part of the fingerprint: it may be stated later, and a study is the same with and without.
 """
@@ -32,7 +32,7 @@ class _Stated(BaseModel):
 
 
 def stated(folder: Path) -> dict[str, str]:
-    """What is stated of the dataset in a folder, by name of field. Raises `BadData` for a damaged file."""
+    """Field -> statement on the dataset in a folder. Raises `BadData` for a damaged file."""
     path = folder / FILE
     if not path.is_file():
         return {}
@@ -42,12 +42,12 @@ def stated(folder: Path) -> dict[str, str]:
 
 
 def all_fields(folder: Path) -> dict[str, str]:
-    """Every field, with "not stated" where nothing is."""
+    """Field -> statement on the dataset in a folder, "not stated" where there is none."""
     return dict.fromkeys(FIELDS, NOT_STATED) | stated(folder)
 
 
 def checked(values: Mapping[str, str | None]) -> dict[str, str]:
-    """What is given, in one line each. Raises `BadData` for unknown names and texts that are too long."""
+    """Statements that were given, each in one line. Raises `BadData` for unknown fields and long texts."""
     problems = [
         f"nothing is named {name}; {hint(name, FIELDS)}known: {', '.join(FIELDS)}"
         for name in values

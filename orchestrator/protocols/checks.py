@@ -1,4 +1,4 @@
-"""What is wrong with a protocol and with the data at hand: parameters of rows, images trained and tested on."""
+"""Checks of a protocol and of the data at hand: parameters of rows, images trained and tested on."""
 
 from __future__ import annotations
 

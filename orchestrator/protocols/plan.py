@@ -33,7 +33,7 @@ class Images:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """Everything that is known of a table before anything is trained."""
+    """Plan of a table: data, split, rows and images, before anything is trained."""
 
     protocol: Protocol
     table_name: str
@@ -54,13 +54,13 @@ class TablePlan:
 
     @property
     def key(self) -> str:
-        """Its place in a file of results; some rows alone never take the place of the whole table."""
+        """Key of the table in a file of results; some rows alone have a key of their own."""
         whole = f"{self.protocol.name} {self.table_name} {self.scale_name}"
         return f"{whole} only {', '.join(self.only)}" if self.only else whole
 
     @property
     def only(self) -> tuple[str, ...]:
-        """The paper's rows that are run, where they are not all."""
+        """Names of the paper's rows that are run, if not all are; else ()."""
         chosen = tuple(row.name for row in self.rows if not row.row.is_beyond)
         return () if len(chosen) == len(self.protocol.rows_of(self.table)) else chosen
 
@@ -69,7 +69,7 @@ class TablePlan:
         return len({spec.fit_id for row in self.rows for spec in row.fits})
 
     def differences(self) -> tuple[str, ...]:
-        """What differs from the paper, one sentence each; nothing is left out."""
+        """Sentences on the differences between plan and paper, one each; none is left out."""
         lines = [text for one in self.taken.values() if (text := one.difference)]
         lines += [f"not here, so its columns are empty: {one.remedy}" for one in self.missing.values()]
         lines += self._of_the_split() if self.split is not None else []
@@ -120,7 +120,7 @@ class TablePlan:
         ]
 
     def _of_the_recipe(self) -> list[str]:
-        """Where the scale changes the paper's recipe, by values."""
+        """Sentences on the values of the paper's recipe that the scale changes."""
         changes: dict[str, set[str]] = {}
         for row in self.rows:
             published = {**self.protocol.recipe, **row.row.recipe}

@@ -27,7 +27,7 @@ class _Frozen(BaseModel):
 
 
 class Column(_Frozen):
-    """What a table prints of a network: a score of `PAPER_SCORES`, or a size or speed."""
+    """A column of a table: a score of `PAPER_SCORES`, or a size or speed of a network."""
 
     name: str
     score: str | None = None
@@ -96,7 +96,7 @@ class Table(_Frozen):
         return self
 
     def _not_scored(self) -> Iterator[str]:
-        """What the table says that cannot be scored."""
+        """Problems of a table's test sets: duplicate names, parts and scores that cannot be scored."""
         names = [one.name for one in self.tests]
         yield from (
             f"{name}: two test sets have this name" for name in sorted({*names}) if names.count(name) > 1
@@ -118,7 +118,7 @@ class Table(_Frozen):
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Names of all datasets that it needs, the training set first."""
+        """Names of all datasets that the table needs, the training set first."""
         needed = [self.train] if self.train else []
         needed += [one.dataset for one in self.tests if one.part != "none"]
         return tuple(dict.fromkeys(needed))
@@ -141,7 +141,7 @@ class Scale(_Frozen):
 
 
 class Protocol(_Frozen):
-    """A paper."""
+    """A paper: its tables, split, networks, recipe and scores."""
 
     name: str
     title: str
@@ -194,7 +194,7 @@ def _scales() -> Mapping[str, dict[str, Any]]:
 
 
 def names() -> tuple[str, ...]:
-    """The papers, as they are typed."""
+    """Names of the papers, as users type them."""
     return tuple(sorted(file.stem for file in (FOLDER / "papers").glob("*.toml")))
 
 
@@ -216,7 +216,7 @@ def load_protocol(given: str) -> Protocol:
 
 
 def _in_words(finding: Any) -> str:
-    """What is wrong with a key of a protocol."""
+    """Problem of a key of a protocol, from a finding of pydantic."""
     where = ".".join(map(str, finding["loc"])) or "file"
     if finding["type"] == "missing":
         return f"{where}: expected, found none"

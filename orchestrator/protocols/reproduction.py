@@ -70,7 +70,7 @@ def plan_tables(asked: Asked, places: Places, display: Display) -> list[TablePla
 
 
 def planned_lines(plan: TablePlan, places: Places, device: str) -> list[str]:
-    """What will be run, and about how long that takes."""
+    """Lines on the plan of a table: fits to run, and about how long these take."""
     specs = {spec.fit_id: spec for row in plan.rows for spec in row.fits}
     missing = [spec for fit_id, spec in specs.items() if not places.ledger.has(fit_id)]
     estimate = "nothing to train"
@@ -91,7 +91,7 @@ def run_planned(
     out: Path,
     command: str,
 ) -> dict[str, Any]:
-    """Run one table, write it into the files of results, and return what they say of it.
+    """Run one table, write it into the files of results, and return its content there.
 
     `budget`: trials of every row, where parameters are searched too. `command`: how to run it again.
     """

@@ -26,15 +26,15 @@ OnUpdate = Callable[[str, Any], None]
 
 
 class Performer(Protocol):
-    """Performs jobs, several at a time; lanes do."""
+    """Performs several jobs at a time, as lanes do."""
 
     def run_all(self, jobs: Mapping[str, Any], on_update: OnUpdate = ...) -> dict[str, str]:
-        """Job -> why it failed, of those that did."""
+        """Perform jobs; returns job -> why it failed, of those that failed."""
 
 
 @dataclass(frozen=True)
 class RowRun:
-    """What one row scored: seed -> fold -> test set -> scores; the reason where a fit failed."""
+    """Scores of one row: seed -> fold -> test set -> scores; the reason where a fit failed."""
 
     name: str
     scores: Mapping[tuple[int, int, str], SetScores]  # seed, fold, test set
@@ -76,7 +76,7 @@ def run_table(
 
 
 def _train(missing: Mapping[str, tuple[str, FitSpec]], lanes: Performer, display: Display) -> dict[str, str]:
-    """Train the fits; the error of each that failed."""
+    """Train the fits; returns fit id -> error, of those that failed."""
     if not missing:
         return {}
     weights = {fit_id: weight_of(spec) for fit_id, (_, spec) in missing.items()}
@@ -86,7 +86,7 @@ def _train(missing: Mapping[str, tuple[str, FitSpec]], lanes: Performer, display
 
 
 class _Shown:
-    """Progress over all fits, by the operations that each takes."""
+    """Reports progress over all fits, weighted by the number of operations of each."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class _Shown:
 
 
 def _score(jobs: Iterable[SetScoreJob], places: Places, lanes: Performer, display: Display) -> dict[str, str]:
-    """Score networks that are not; the error of each job that failed."""
+    """Score networks that have no scores yet; returns job -> error, of those that failed."""
     todo = {job.name: job for job in jobs if read_scores(places.set_scores, job) is None}
     if not todo:
         return {}
@@ -136,7 +136,7 @@ def num_scores(plan: TablePlan) -> int:
 
 
 def score_jobs(plan: TablePlan, places: Places) -> Iterator[tuple[Key, SetScoreJob]]:
-    """Orders to score every network that is on record on every set of images."""
+    """Jobs that score every network on record on every set of images."""
     ledger = places.ledger
     for row in plan.rows:
         for seed, folds in enumerate(row.specs):
@@ -152,7 +152,7 @@ def score_jobs(plan: TablePlan, places: Places) -> Iterator[tuple[Key, SetScoreJ
 def score_job(
     plan: TablePlan, reads: str | None, fit_id: str, ledger: Any, masks: PostProcess, test: str, fold: int
 ) -> SetScoreJob:
-    """The order to score one network on one set of images."""
+    """Job that scores one network on one set of images."""
     images, columns = plan.images[test], plan.table.columns
     named = [one.score if reads is None else f"{one.score}@{reads}" for one in columns if one.score]
     return SetScoreJob(

@@ -48,14 +48,14 @@ class SetScoreJob:
 
     @property
     def name(self) -> str:
-        """Twenty hex digits that follow from everything that decides its numbers."""
+        """Name of the record: 20 hex digits, a hash of everything that decides the scores."""
         meaning = {key: value for key, value in asdict(self).items() if key not in ("ledger", "dataset")}
         return hashlib.sha256(json.dumps([VERSION, meaning], sort_keys=True).encode()).hexdigest()[:20]
 
 
 @dataclass(frozen=True)
 class SetScores:
-    """What a network scored: `values[score]` is (N, ...) in the order of `case_ids`."""
+    """Scores of a network on a set of images: `values[score]` is (N, ...) in the order of `case_ids`."""
 
     case_ids: tuple[str, ...]
     values: Mapping[str, np.ndarray]
@@ -94,7 +94,7 @@ def _of_case(
     size: int,
     device: torch.device,
 ) -> list[Any]:
-    """Every score's measure of one image; the network sees it once."""
+    """Values of every score on one image; the network sees the image once."""
     image, truth = read_image(case.image), read_grey_mask(case.mask)
     pixels = torch.from_numpy(resize_image(image, size)).permute(2, 0, 1)[None].to(device) / 255
     with torch.inference_mode():

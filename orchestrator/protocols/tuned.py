@@ -1,4 +1,4 @@
-"""What the papers lack: every row searched with the same budget, on the folds of the table, before it is scored.
+"""Tuned rows, which papers lack: each is searched with the same budget, on the table's folds, then scored.
 
 A search opens what the row's own space file opens, except size, which the table fixes, and threshold, which papers hold
 at one half. Trial 0 is the paper's configuration, so that a row loses nothing by being searched but by chance.
@@ -89,7 +89,7 @@ def study_of(plan: TablePlan, row: RowPlan, places: Places, trials: int) -> Stud
 
 
 def space_of(plan: TablePlan, row: RowPlan) -> SearchSpace:
-    """The search of a row: its own file's parameters, around what the table fixes."""
+    """Search space of a row: parameters of its own file, around the values that the table fixes."""
     shipped = load_space(Path(row.row.space))
     values = row_values(plan.protocol, row.name, row.row, plan.scale, plan.wishes, shipped)
     params = {**shipped.baseline_params(), **values}

@@ -1,4 +1,4 @@
-"""What a lane does for a table: train a fit, or score a network on a set of images."""
+"""Jobs of a table as a lane performs them: train a fit, or score a network on a set of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.training.recipe import FitSpec
 
 @dataclass(frozen=True)
 class Places:
-    """Where tables keep what they made; one folder for all tables, so that what two share is made once."""
+    """Folder where tables keep fits and scores; one for all tables, so that shared fits are made once."""
 
     home: Path
     cache: Path

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Networks:
-    """What stands for a trial: the network of a fold, its refit, or several whose probabilities are averaged."""
+    """Networks that represent a trial: the network of a fold, its refit, or several that are averaged."""
 
     records: Sequence[FitRecord]
     score: TrialScore
@@ -65,7 +65,7 @@ class Trainer:
         *,
         refit: bool,
     ) -> Networks:
-        """What stands for a trial, trained now where that is asked for and was not done."""
+        """Networks of a trial; a refit or an ensemble that is asked for and not on record is made now."""
         if refit and ensemble == "folds":
             raise BadStudy(
                 self.study.name,
@@ -174,7 +174,7 @@ class Trainer:
         return Machine(self.address, self.device, self.workers_per_fit), work
 
     def _work(self) -> FitJobRunner:
-        """What performs jobs on the study's data. Raises `BadData` where its files are not as they were imported."""
+        """Runner of jobs on the study's data. Raises `BadData` where files changed since their import."""
         from orchestrator.search.fit_jobs import FitJobRunner
         from orchestrator.study.loading import DataChoice
 
@@ -185,7 +185,7 @@ class Trainer:
 
 
 def _counter(on_progress: Progress, before: int, total: int) -> Callable[[int], None]:
-    """Tells how many of all images are done, where those of one network are."""
+    """Function that reports progress over all images, given the number of images done by one network."""
     return lambda done: on_progress(before + done, total)
 
 

@@ -98,7 +98,7 @@ class Eligible:
         return replace(self, cases=cases)
 
     def left_out_lines(self) -> list[str]:
-        """What is not scored, by dataset, in sentences."""
+        """Sentences that say, by dataset, which cases are not scored and why."""
         lines = []
         for dataset in self.datasets:
             if counts := self.why[dataset.name]:
@@ -179,12 +179,12 @@ class BundleScores:
 
     @property
     def study(self) -> str:
-        """The study that the network is of. Raises `BadBundle` where the export does not say it."""
+        """Name of the study that trained the network. Raises `BadBundle` where the export does not say it."""
         return origin_of(self.bundle.folder).study
 
     @property
     def num_groups(self) -> int:
-        """The number of near-duplicates, sequences or patients, which intervals are over."""
+        """Number of groups (near-duplicates, sequences or patients) that intervals resample."""
         return len({one.group for one in self.scored})
 
     @property
@@ -199,7 +199,7 @@ class BundleScores:
         return means(self.scored)
 
     def as_dict(self, worst: int = 20) -> dict[str, Any]:
-        """Everything as plain values; `worst`: how many of the worst images are named."""
+        """Scores, counts and intervals as plain values; `worst`: how many of the worst images are named."""
         scored, metric, eligible = self.scored, self.metric, self.eligible
         datasets = eligible.datasets
         return {

@@ -50,7 +50,7 @@ class DataSplit:
         return lopsided(self.plan, self._group_of)
 
     def lines(self) -> Iterator[str]:
-        """What is held out, and what is excluded, in sentences."""
+        """Sentences that say which cases are held out and how many are excluded, with the reason."""
         if self.plan.test:
             yield hold_out_line(self.plan, self._group_of, self.holdout)
         for reason, count in self.plan.num_dropped.items():

@@ -1,4 +1,4 @@
-"""What made a result: versions, machine, revision of the code."""
+"""Provenance of a result: versions, machine, revision of the code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64", "ppc64le", "i686")
 
 
 def environment() -> dict[str, Any]:
-    """What a reader of the numbers would ask: versions, machine, revision of the code."""
+    """Versions, machine and revision of the code, and the time of writing, as plain values."""
     return {
         "python": platform.python_version(),
         "machine": platform.platform(),
@@ -51,7 +51,7 @@ def write_environment(study_folder: Path, **chosen: str) -> None:
 
 
 def _version(package: str) -> str:
-    """The version of a package; this one may run from its sources alone, as a job on a cluster does."""
+    """Installed version of a package; this package may run from its sources, as a job on a cluster does."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -81,7 +81,7 @@ class SingleFit:
 
     @staticmethod
     def why_ask(folder: Path, fit_id: str) -> str | None:
-        """What an export of this fit would replace; None where no export is, or one of the same fit."""
+        """Export that this fit's would replace, by its card; None if there is none, or of the same fit."""
         from orchestrator.results.export.write import named_export
 
         earlier = named_export(folder)
@@ -90,7 +90,7 @@ class SingleFit:
         return earlier
 
     def card(self) -> str:
-        """The network, and how reliable its scores are; Markdown."""
+        """Model card as Markdown: the network, and how reliable its scores are."""
         spec, recipe = self.record.spec, self.configuration.recipe
         data = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.plan.datasets.items())
         rows = "\n".join(f"| {name} | {percent(value)} |" for name, value in self.scores.items())

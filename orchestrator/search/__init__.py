@@ -1,1 +1,1 @@
-"""What to try, what to stop, what is finished."""
+"""Hyperparameter search: which configuration is tried, which trial is stopped, when a study is finished."""

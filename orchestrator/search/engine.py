@@ -30,7 +30,7 @@ MAX_LOST = (
 
 
 class Idle(Enum):
-    """Why there is nothing to train now."""
+    """Reason why `Engine.ask` returns no visit."""
 
     LATER = "later"  # ask again when a visit has ended
     OVER = "over"  # the search has ended
@@ -219,7 +219,7 @@ class Engine(Generic[S, T]):
         return verdict
 
     def finish(self, number: int, fold: int) -> Verdict:
-        """Report a finished fit; whether its trial goes on, waits or is stopped."""
+        """Report a finished fit; returns the verdict: its trial goes on, waits or is stopped."""
         self.dice.pop((number, fold), None)
         self.state.observe(number, fold)
         self.state.rank()
@@ -263,7 +263,10 @@ class Engine(Generic[S, T]):
         return self.state.race.finalists([*self.waiting, *in_flight])
 
     def _lose(self, number: int) -> None:
-        """The process of a trial does nothing but wait, so what ends it is no failure of the trial."""
+        """Queue a trial whose waiting process died; `MAX_LOST` deaths in a row end the search.
+
+        That process does nothing but wait, so its death is no failure of the trial.
+        """
         self.num_lost[number] += 1
         self.next.append(number)
         if self.num_lost[number] >= MAX_LOST:
@@ -272,7 +275,7 @@ class Engine(Generic[S, T]):
             self.gate.close("machine", str(self.fault))
 
     def _place(self, number: int) -> None:
-        """What follows from the verdict on a trial: it is over, is next, or waits."""
+        """Complete, stop or queue a trial, or let it wait, as its last verdict says."""
         verdict = self.state.verdicts[number]
         if not self.state.missing(number):
             self.trials.complete(number)
@@ -284,7 +287,7 @@ class Engine(Generic[S, T]):
             self.waiting.append(number)
 
     def _idle(self) -> Idle:
-        """Nothing is left to ask for; with the last visit the search ends."""
+        """`Idle.LATER` while visits are in flight; otherwise the search ends and `Idle.OVER` is returned."""
         if self.visits:
             return Idle.LATER
         self._close()
@@ -351,7 +354,7 @@ class Engine(Generic[S, T]):
         return self.gate.affords(fit for one in {number, *self.visits} for fit in self.state.lacking(one))
 
     def _fits_held_back(self) -> float:
-        """What visits in flight and the finalists' missing folds will still take, in fits."""
+        """Remaining work of visits in flight and of the finalists' missing folds, in units of a mean fit."""
         in_flight = set(self.visits)
         finalists = self.finalists(in_flight)
         wanted = [fit for number in finalists for fit in self.state.lacking(number)]
@@ -372,7 +375,7 @@ class Engine(Generic[S, T]):
         return cut(curve, self.state.curves, reached[fold], incumbent, lead)
 
     def _compared(self, number: int, verdict: Verdict) -> Verdict:
-        """The verdict with the paired difference to the incumbent, whatever its rule compares."""
+        """The verdict with the paired difference to the incumbent added, under every rule of the race."""
         incumbent = self.state.race.incumbent
         if incumbent is None or incumbent == number:
             return verdict

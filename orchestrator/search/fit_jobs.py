@@ -1,4 +1,4 @@
-"""What a lane does with a job: train a fit, or score finished weights, and write it down. Knows no Ray."""
+"""Jobs as a lane performs them: train a fit, or score finished weights, and write a record. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def inference_ms(network: nn.Module, image_size: int, device: torch.device) -> f
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a fit may depend on besides its specification."""
+    """Versions of this package, torch and Python: the numbers of a fit may depend on them."""
     return {
         "orchestrator": orchestrator.__version__,
         "torch": torch.__version__,

@@ -39,7 +39,7 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class ComparedSystem:
-    """One trial of a study, and how it did on every image that may be compared."""
+    """One trial of a study, and its score on every image that may be compared."""
 
     name: str  # "STUDY:TRIAL"
     plan: SplitPlan
@@ -50,7 +50,7 @@ class ComparedSystem:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the images of one place say of two systems; a positive difference favors `other`."""
+    """Comparison of two systems on the same images; a positive difference favors `other`."""
 
     where: str  # "validation", "hold-out test", or an unseen dataset's name
     reference: str
@@ -77,7 +77,7 @@ class Comparison:
 
     @property
     def is_of_methods(self) -> bool:
-        """Whether chance of training is in it; else it is of these networks alone."""
+        """Whether chance of training is included; else the row is on these networks alone."""
         return self.p_folds is not None
 
 
@@ -238,7 +238,7 @@ def _paired(
 
 
 def _joined(reference: ComparedSystem, other: ComparedSystem, case_ids: Sequence[str]) -> dict[str, str]:
-    """Case id -> group: what either study keeps together; their near-duplicates may differ."""
+    """Case id -> group: cases that either study keeps together; their near-duplicates may differ."""
     first: dict[str, str] = {}
     pairs = [(first.setdefault(other.group_of[id], id), id) for id in case_ids]
     return tie({id: reference.group_of[id] for id in case_ids}, pairs)

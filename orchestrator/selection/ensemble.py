@@ -37,7 +37,7 @@ ScoreAll = Callable[[Sequence[tuple[int, ...]]], list[TrialScore]]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trials whose networks are averaged, and what that gains."""
+    """Trials whose networks are averaged, and the gain over the chosen trial alone."""
 
     trials: tuple[StudyTrial, ...]  # the chosen one first; one that counts twice is named twice
     score: TrialScore  # cross-validated, of the mean of probabilities
@@ -58,7 +58,7 @@ class Ensemble:
         return [record for trial in self.trials for record in trial.records]
 
     def sentences(self) -> tuple[str, ...]:
-        """What was averaged, and what it gains; then why others could not join, a line each."""
+        """Sentences on members and gain; then why other trials could not join, a line each."""
         return self._gain_sentence(), *self._members(), *self.left_out
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Ensemble:
         )
 
     def _members(self) -> list[str]:
-        """The configurations of the members; the first one's is the card's own."""
+        """Sentences on the configurations of further members; the first one's is on the card anyway."""
         others = {trial.number: trial for trial in self.trials[1:] if trial.number != self.trials[0].number}
         return [f"Trial {number}: {_configurations(trial)}." for number, trial in others.items()]
 

@@ -38,7 +38,7 @@ class MaskJob:
 
     @cached_property
     def key(self) -> str:
-        """The name of its scores: the networks, their weights and cases among them, and the masks."""
+        """Key of the scores: hash of networks, weights, cases and masks."""
         networks = [[one.fit_id, _content(one)] for one in self.records]
         return key_of("scores of masks", networks, list(self.case_ids), self.masks.as_dict())
 
@@ -67,7 +67,7 @@ class MaskValues:
 
 @dataclass(frozen=True)
 class ScoredMasks:
-    """The scores of masks of a trial that are known."""
+    """Scores of masks of a trial that are on record."""
 
     validation: MaskValues | None = None  # of the networks of its folds
     outside: Mapping[str, MaskValues] = field(
@@ -84,7 +84,7 @@ def polyps_of(snapshot: StudySnapshot, scored: MaskValues) -> PolypCounts:
 
 
 def fold_jobs(trial: StudyTrial) -> list[MaskJob]:
-    """The validation images of each fold of a trial."""
+    """Jobs for the validation images of each fold of a trial."""
     masks = masks_of_folds(trial.records, trial.configuration)
     return [
         MaskJob((record,), tuple(record.case_ids), record.spec.datasets, own)
@@ -95,7 +95,7 @@ def fold_jobs(trial: StudyTrial) -> list[MaskJob]:
 def outside_jobs(
     snapshot: StudySnapshot, records: Sequence[FitRecord], masks: PostProcess
 ) -> dict[str, MaskJob]:
-    """The hold-out and each unseen dataset, for the networks that stand for a trial."""
+    """Jobs for the hold-out and each unseen dataset, with the networks that represent a trial."""
     return {
         name: MaskJob(tuple(records), case_ids, fingerprints_of(snapshot.plan, case_ids), masks)
         for name, case_ids in snapshot.outside_cases.items()
@@ -118,14 +118,14 @@ def mask_values(
 
 
 def are_on_record(snapshot: StudySnapshot, jobs: Sequence[MaskJob]) -> bool:
-    """Whether nothing is left to score."""
+    """Whether the scores of all these jobs are on record."""
     return all(_find(snapshot, job) is not None for job in jobs)
 
 
 def masks_on_record(
     snapshot: StudySnapshot, trial: StudyTrial, records: Sequence[FitRecord], masks: PostProcess
 ) -> ScoredMasks:
-    """What an export, or a choice by masks, has scored before; outside the folds with the networks of `records`."""
+    """Scores of masks that were computed before; outside the folds those of the networks of `records`."""
     outside = {
         name: found
         for name, job in outside_jobs(snapshot, records, masks).items()
@@ -140,7 +140,7 @@ def _on_record(snapshot: StudySnapshot, jobs: Sequence[MaskJob]) -> MaskValues |
 
 
 def _content(record: FitRecord) -> str:
-    """The digest of a record. Those of earlier versions have none: that of the weights, or nothing without these."""
+    """Digest of a record; where an earlier version kept none, that of its weights, or "" without these."""
     return record.digest or (sha256_of(record.weights) if record.weights.exists() else "")
 
 

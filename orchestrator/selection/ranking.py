@@ -44,7 +44,7 @@ SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the 
 
 @dataclass(frozen=True)
 class RankedTrial(ComparedTrial):
-    """A trial with all its folds, and what it costs."""
+    """A trial with all its folds, with its training time and number of parameters."""
 
     seconds: float  # of training, over all folds and workers, on a machine that does nothing else
     num_parameters: int  # of its network; 0 where the rule does not go by it
@@ -53,7 +53,7 @@ class RankedTrial(ComparedTrial):
 
 @dataclass(frozen=True)
 class Selection:
-    """The exported trial, and why."""
+    """The exported trial, and the reasons for it."""
 
     metric: str
     rule: BestRule
@@ -83,7 +83,7 @@ class Selection:
         return tuple(one.other for one in self.alike)
 
     def sentences(self) -> tuple[str, ...]:
-        """What was chosen, which trials are not significantly different, and what tuning has gained, a line each."""
+        """Sentences on the choice, trials not significantly different and the gain of tuning, a line each."""
         return (
             self.reason,
             *self.reevaluation_sentences(),
@@ -93,7 +93,7 @@ class Selection:
         )
 
     def reevaluation_sentences(self) -> tuple[str, ...]:
-        """What the re-evaluation of the finalists has shown; nothing where there was none."""
+        """Sentences on the re-evaluation of the finalists; () where there was none."""
         if not self.reevaluated:
             return ()
         first = self.reevaluated[0]
@@ -119,7 +119,7 @@ class Selection:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The selection as plain values."""
         return {
             "rule": self.rule,
             "winner": self.winner,
@@ -302,7 +302,7 @@ def _optimism(difference: float) -> str:
 
 
 def interval(ends: tuple[float, float]) -> str:
-    """95 % of a difference, in points."""
+    """95 % interval of a difference as text, in points."""
     return f"95 % {points(ends[0])} to {points(ends[1])}" if math.isfinite(ends[0]) else "95 % unknown"
 
 
@@ -318,7 +318,7 @@ def _ranked(trial: StudyTrial, score: TrialScore, metric: str) -> RankedTrial:
 
 
 def training_seconds(records: Sequence[FitRecord]) -> float:
-    """All epochs, on all workers, at the pace of the fastest one: what else the machine did has no part in it."""
+    """Seconds of training: all epochs, on all workers, at the pace of the fastest; other load is left out."""
     epochs = [row["seconds"] * record.world_size for record in records for row in record.curves]
     return len(epochs) * min(epochs)
 
@@ -330,7 +330,7 @@ def _gain(
     test_share: float | None,
     num_stopped: int,
 ) -> PairedTest | None:
-    """The winner against the baseline, where it is another."""
+    """Paired test of the winner against the baseline; None if the winner is the baseline, or it is absent."""
     baseline = next((one for one in others if one.number == BASELINE), None)
     if baseline is None:
         return None

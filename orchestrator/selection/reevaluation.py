@@ -47,7 +47,7 @@ Standing = Sequence[tuple[StudyTrial, TrialScore]]  # trials with all folds, bes
 
 @dataclass(frozen=True)
 class Reevaluation:
-    """Which of which trials were re-evaluated, as it is stored."""
+    """Trials that were candidates, finalists among them and failures of a re-evaluation, as stored."""
 
     asked: int  # finalists at most
     standing: tuple[int, ...]  # trials with all folds, best first, when they were chosen
@@ -202,7 +202,7 @@ class StoredReevaluation:
         return reevaluation_plan(self.snapshot)
 
     def where(self) -> str:
-        """What finalists are trained again on; where groups are few, or folds were given, folds stay the same."""
+        """Folds of the re-evaluation in words: new ones; with few groups or given folds the same ones."""
         same, num_folds = num_same(self.snapshot.plan, self.plan), len(self.plan.folds)
         if not same:
             return NEW_FOLDS
@@ -218,9 +218,9 @@ class StoredReevaluation:
         }
 
     def settled(self, standing: Standing, asked: int = 0) -> Reevaluation | None:
-        """What is remembered of these very trials and of so many finalists or more; None if nothing is.
+        """The stored re-evaluation if of these very trials and of `asked` finalists or more; else None.
 
-        Nothing is remembered, either, where a record of theirs is lost.
+        None, too, where the record of one of its fits is lost.
         """
         found = self.remembered
         is_of_these = found is not None and found.standing == tuple(trial.number for trial, _ in standing)
@@ -271,7 +271,7 @@ class StoredReevaluation:
 
 
 def reevaluated_on(snapshot: StudySnapshot) -> str:
-    """What finalists are trained again on, in words."""
+    """Folds that finalists are trained on again, in words."""
     return StoredReevaluation(snapshot).where()
 
 
@@ -283,7 +283,7 @@ def reevaluation_fits(
 
 
 def settled(snapshot: StudySnapshot, standing: Standing, asked: int = 0) -> Reevaluation | None:
-    """What is remembered of these very trials and of so many finalists or more; None if nothing is."""
+    """The stored re-evaluation if of these very trials and of `asked` finalists or more; else None."""
     return StoredReevaluation(snapshot).settled(standing, asked)
 
 
@@ -299,7 +299,7 @@ def read_rescoring(store: StudyStore) -> Reevaluation | None:
 
 
 def remember(store: StudyStore, rescoring: Reevaluation) -> None:
-    """Keep it, whole or not at all."""
+    """Write a re-evaluation, whole or not at all."""
     write_atomically(_file(store), json.dumps(asdict(rescoring)).encode())
 
 

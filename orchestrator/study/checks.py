@@ -1,4 +1,4 @@
-"""What cannot work in a study, found before a GPU is taken."""
+"""Checks of a study before a GPU is taken: settings that cannot work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(study: Study, machine: Machine) -> None:
-    """Refuse what cannot work before a GPU is taken."""
+    """Raise the errors of a study that cannot work, before a GPU is taken."""
     Budget.of(study.spec)
     problems = []
     smallest = min(len(fold.train) for fold in study.plan.folds)
@@ -55,7 +55,7 @@ def check(study: Study, machine: Machine) -> None:
 
 
 def _sampling_problems(study: Study) -> list[str]:
-    """What training cases of a fold cannot be sampled as a trial of the space can ask for."""
+    """Samplings of the space that the training cases of a fold do not allow, a line each."""
     known = {case.id: case for dataset in study.datasets for case in dataset.cases}
     spaces = (study.space.of(network) for network in study.space.networks)
     asked = dict.fromkeys(chain(*(_values(space, "sampling") for space in spaces)))
@@ -68,14 +68,14 @@ def _sampling_problems(study: Study) -> list[str]:
 
 
 def _values(space: SearchSpace, key: str) -> list[Any]:
-    """Every value that trials can have of a parameter of the recipe that is no range."""
+    """Every value that trials can have of a parameter of the recipe, which is a choice or fixed, no range."""
     if key in space.search:
         return list(space.search[key].steps)
     return [space.fixed.get(key, Recipe.model_fields[key].default)]
 
 
 def check_options(spec: StudySpec, space: SearchSpace) -> None:
-    """Refuse what cannot work on any data: before images are compared, which takes minutes."""
+    """Raise the errors of options that work on no data, before images are compared, which takes minutes."""
     if problems := [*_several_problems(spec), *_race_problems(spec)]:
         raise BadStudy("--objective", problems)
     _refuse_unless_drawn(spec, space, secondary_goals(spec.objectives[1:], (), spec.constraints))
@@ -89,7 +89,7 @@ def _refuse_unless_drawn(spec: StudySpec, space: SearchSpace, secondary: Seconda
 
 
 def _several_problems(spec: StudySpec) -> list[str]:
-    """What does not go together with so many objectives."""
+    """Options that do not go together with the number of objectives, a line each."""
     goals = spec.objectives
     several = len(goals) > 1
     count = f"{len(goals)} objectives"

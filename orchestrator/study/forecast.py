@@ -1,4 +1,4 @@
-"""What a study will cost before it starts: a few steps are timed here, and whole studies simulated."""
+"""Forecast of the cost of a study before it starts: a few steps are timed here, whole studies simulated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from orchestrator.training.process import configure_process
 
 @dataclass(frozen=True)
 class StudyForecast:
-    """Fits, GPU-hours and hours of a study: without a race and with its own, for every width that is possible."""
+    """Fits, GPU-hours and hours of a study, without a race and with its own, at every possible width."""
 
     split: SplitPlan
     race: str

@@ -1,4 +1,4 @@
-"""What a home holds on disk: studies with their sizes, and files that can be made again.
+"""Content of a home on disk: studies with their sizes, and files that can be made again.
 
 Nothing that a running study, or a study that can be resumed, still needs is ever offered for removal.
 """
@@ -40,13 +40,13 @@ class Freeable:
     delete: Callable[[], object]  # deletes nothing that is in use by then
 
     def remove(self) -> int:
-        """Bytes that were freed: fewer than `num_bytes` where something is in use by now, or cannot be deleted."""
+        """Delete; returns bytes freed: fewer than `num_bytes` if some is in use or cannot be deleted."""
         self.delete()
         return self.num_bytes - size_of(*self.paths)
 
 
 def size_of(*paths: Path) -> int:
-    """Bytes of files, and of those in folders, as far as they are still there."""
+    """Bytes of files and of all files in folders, as far as they still exist."""
     total = 0
     for path in paths:
         files = path.rglob("*") if path.is_dir() else [path]
@@ -57,7 +57,7 @@ def size_of(*paths: Path) -> int:
 
 
 def folders_of(store: StudyStore) -> tuple[Path, ...]:
-    """What belongs to a study alone: scores computed of it, the folders of its outer folds, and its own, last."""
+    """Folders of a study alone: its computed scores, those of its outer folds, and its own, last."""
     studies = [*inner_stores(store), store]
     folders = [*(one.home / "derived" / one.name for one in studies), *(one.folder for one in studies)]
     return tuple(folder for folder in folders if folder.exists())
@@ -148,7 +148,7 @@ def studies_with(home: Path, dataset: str) -> list[str]:
 
 
 def freeable(home: Path, cache: Path) -> list[Freeable]:
-    """What can be deleted and is made again when it is needed, largest first."""
+    """Files that can be deleted, as they are made again when needed, largest first."""
     found = [
         *_of_cache(home, cache),
         *_of_studies(home),
@@ -184,7 +184,7 @@ def _of_studies(home: Path) -> Iterator[Freeable]:
 
 
 def _free_studies(home: Path) -> Iterator[tuple[StudyStore, Path]]:
-    """Studies that nobody works on, outer folds of one together with all of it; and what is computed of each."""
+    """Studies that no process works on, each outer fold with the whole, and folders of computed scores."""
     for whole in list_studies(home):
         with suppress(BadStudy):
             refuse_busy(whole)
@@ -193,7 +193,7 @@ def _free_studies(home: Path) -> Iterator[tuple[StudyStore, Path]]:
 
 
 def _of_study(what: str, store: StudyStore, *folders: Path) -> Freeable:
-    """Folders that are deleted if nobody works on the study when it comes to that; none that is a link."""
+    """Folders of a study, deleted if no process works on the study by then; links are left out."""
     own = tuple(folder for folder in folders if folder.is_dir() and not folder.is_symlink())
 
     def delete() -> None:
@@ -285,7 +285,7 @@ def _of_nobody(what: str, *paths: Path) -> Freeable:
 
 
 def _delete_what_can_be(path: Path) -> None:
-    """What is left says so by its size."""
+    """Delete a file or folder as far as possible; the size of the rest says what is left."""
     with suppress(OSError):
         if path.is_symlink() or path.is_file():
             path.unlink(missing_ok=True)
@@ -294,14 +294,14 @@ def _delete_what_can_be(path: Path) -> None:
 
 
 def _set_aside(folder: Path) -> Path:
-    """Rename first: a reader finds all of it, or nothing."""
+    """Rename a folder before it is deleted, so that a reader finds all of it, or nothing."""
     away = folder.with_name(f"{REMOVED}{folder.name[:200]}-{time.time_ns()}")
     folder.rename(away)
     return away
 
 
 def _delete(away: Path) -> None:
-    """Raises `BadMachine` where files cannot be deleted."""
+    """Delete a folder that was set aside. Raises `BadMachine` where files cannot be deleted."""
     try:
         shutil.rmtree(away)
     except FileNotFoundError:  # `clean` deletes it at the same time

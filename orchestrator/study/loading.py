@@ -17,7 +17,7 @@ from orchestrator.data.splits.split_plan import SplitPlan
 
 @dataclass(frozen=True)
 class DataChoice:
-    """Which datasets are split, and how."""
+    """Choice of datasets, and how they are split."""
 
     home: Path
     data: Sequence[str]
@@ -29,7 +29,7 @@ class DataChoice:
     cache: Path | None = None  # None: HOME/cache
 
     def refuse(self) -> None:
-        """Raises what is wrong with datasets and split that is known at once."""
+        """Raise the errors of datasets and split that are found at once."""
         self._plan(load_datasets(self.home, [*self.data, *self.unseen]))
 
     def load(
@@ -54,7 +54,7 @@ class DataChoice:
 
     @property
     def cache_folder(self) -> Path:
-        """Where decoded images are kept."""
+        """Folder of decoded images."""
         return self.cache or self.home / "cache"
 
     def load_unchanged(self, display: Display) -> tuple[Dataset, ...]:
@@ -81,14 +81,14 @@ class DataChoice:
 def near_duplicate_pairs(
     datasets: Sequence[Dataset], cache: Path, display: Display
 ) -> tuple[tuple[str, str], ...]:
-    """Pairs of ids of cases that show one place."""
+    """Pairs of case ids whose images are near-duplicates."""
     with display.bar("near-duplicates") as on_progress:
         skip = "; --no-near-duplicates skips it"
         return find_near_duplicates(datasets, cache, on_progress, display.note, skip).pairs
 
 
 def _near_duplicate_line(plan: SplitPlan) -> str:
-    """What was found, and what became of it."""
+    """Sentence on near-duplicates of a split: how many, and how many unseen cases are dropped for them."""
     if plan.num_near_duplicates is None:
         return (
             "near-duplicates: not searched for when this file was written, and it is used as it is; "

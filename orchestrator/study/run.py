@@ -207,7 +207,7 @@ def settle_width(
 
 
 def _usage(study: Study) -> ResourceUsage:
-    """What earlier runs spent; of fits that left no record their status knows."""
+    """Usage of earlier runs; that of fits without a record is from their last status."""
     last = read_status(study.store.status_file)
     return ResourceUsage(study.store.ledger, last.unfinished if last is not None else None)
 

@@ -1,4 +1,4 @@
-"""What receives the results of a running study: the console, MLflow, files; one class each."""
+"""Receivers of the results of a running study: console, MLflow, files; one class each."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is printed: lines, tables, progress bars, and the view of a running study."""
+"""Terminal output: lines, tables, progress bars, and the view of a running study."""

@@ -155,7 +155,7 @@ def picture(status: Status, console: Console, rows: int | None = None) -> Group:
 
 
 def _legend(shown: Sequence[TrialView], marks: dict[str, str]) -> str:
-    """What the marks of folds are, those that are shown."""
+    """Legend of the fold marks that occur in these trials: "folds: # done  > in training"."""
     seen = {mark for trial in shown for mark in _folds(trial, marks).plain}
     return "folds: " + "  ".join(f"{mark} {MEANING[state]}" for state, mark in marks.items() if mark in seen)
 

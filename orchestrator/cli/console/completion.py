@@ -1,4 +1,4 @@
-"""What a shell completes: datasets, studies and trials of the home; networks, search spaces, parameters and papers.
+"""Shell completion: datasets, studies and trials of a home; networks, spaces, parameters and papers.
 
 Names are read from folders and small files alone, so that a press of the tab key waits for no library.
 """
@@ -54,7 +54,7 @@ def space_names() -> list[str]:
 
 
 def network_facts() -> Mapping[str, Any]:
-    """What is stored of each network, by its name."""
+    """Network name -> its entry in models/facts.json."""
     stored = json.loads((PACKAGE / "models" / "facts.json").read_text("utf-8"))
     return {one["name"]: one for one in stored["networks"]}
 
@@ -78,7 +78,7 @@ def _studies(context: Any, param: Any, begun: str) -> list[str]:
 
 
 def _systems(context: Any, param: Any, begun: str) -> list[str]:
-    """STUDY, or STUDY:TRIAL. Bash takes the colon for a word of its own, and completes what follows it."""
+    """Completions of STUDY, or STUDY:TRIAL. Bash takes the colon for a word and completes the rest alone."""
     home, before = _home(context), [*(context.params.get("studies") or ())]
     if begun == ":" and before:
         return trial_numbers(home, before[-1])
@@ -104,7 +104,7 @@ def _networks(context: Any, param: Any, begun: str) -> list[str]:
 
 
 def _settings(context: Any, param: Any, begun: str) -> list[str]:
-    """KEY= of `fit --set`: what the search space names, options of its networks, and `network=NAME`."""
+    """Completions KEY= of `fit --set`: names in the search space, options of its networks, `network=NAME`."""
     given = _first(context, "file") or ""
     file = PACKAGE / "search_spaces" / f"{given}.toml" if given in space_names() else Path(given)
     text = file.read_text("utf-8") if file.is_file() else ""
@@ -130,12 +130,12 @@ def _tables(context: Any, param: Any, begun: str) -> list[str]:
 
 
 def _rows(context: Any, param: Any, begun: str) -> list[str]:
-    """Rows of a paper's tables, and networks."""
+    """Completions of a row of a paper's tables, or a network."""
     return _items([*_paper_of(context).get("rows", {}), *network_facts()], begun)
 
 
 def _datasets_for(context: Any, param: Any, begun: str) -> list[str]:
-    """PAPERS-NAME=NAME: a dataset of the home in the place of one of the paper's."""
+    """Completions PAPERS-NAME=NAME: a dataset of the home in the place of one of the paper's."""
     theirs, equals, ours = begun.partition("=")
     if equals:
         return [f"{theirs}={name}" for name in _items(dataset_names(_home(context)), ours)]
@@ -146,7 +146,7 @@ def _datasets_for(context: Any, param: Any, begun: str) -> list[str]:
 
 
 def _weights(context: Any, param: Any, begun: str) -> list[str]:
-    """NETWORK= or ROW=, before a file."""
+    """Completions NETWORK= or ROW=, before a file."""
     return [f"{name}=" for name in _rows(context, param, begun)]
 
 

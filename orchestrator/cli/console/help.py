@@ -112,7 +112,7 @@ GROUPS = {  # of the top help: panel -> commands
 
 
 class Commands(TyperGroup):
-    """The commands. Typer takes every EOFError for Ctrl-D and says "Aborted."; ours is a bug."""
+    """Group of all commands. Typer takes every EOFError for Ctrl-D and says "Aborted."; ours is a bug."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -150,7 +150,7 @@ def _all(commands: Iterable[Any]) -> Iterator[TyperCommand | TyperGroup]:
 
 
 def _dress(command: TyperCommand | TyperGroup) -> None:
-    """Panels for its options, an example below them, and names for the shell to complete."""
+    """Give a command panels for its options, an example below them, and completion of names."""
     name = getattr(command.callback, "__name__", "")
     if command.help:
         command.help = IN_PARAGRAPH.sub(" ", command.help)
@@ -169,7 +169,7 @@ def _dress(command: TyperCommand | TyperGroup) -> None:
 
 
 def _short_type(param: TyperOption) -> str | None:
-    """What stands for a value: a word, so that the column of explanations is wide; None: the choices, as they are."""
+    """Placeholder of an option's value in the help, one word; "" for a flag; None: list the choices."""
     kind = param.type_descriptor
     if kind.is_choice:
         return None

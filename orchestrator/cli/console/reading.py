@@ -1,4 +1,4 @@
-"""What commands share that read a study: which one, and which of its files do not read."""
+"""Parts shared by commands that read a study: the choice of the study, and messages on damaged files."""
 
 from __future__ import annotations
 

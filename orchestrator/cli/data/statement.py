@@ -61,7 +61,7 @@ def data_describe(
 
 
 def _answer(key: str, known: str) -> str | None:
-    """What is typed for a statement; None where nothing is, or the input has ended."""
+    """Statement that the user types for a field; None for an empty line or the end of the input."""
     err.print(f"{FIELDS[key]} Now: {plain(known)}", markup=False, highlight=False)
     err.print(f"{key}: ", end="", highlight=False)
     return sys.stdin.readline().strip() or None

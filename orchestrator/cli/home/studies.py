@@ -84,7 +84,7 @@ def studies_remove(
 
 
 def _stays(store: StudyStore) -> str:
-    """What a study leaves elsewhere."""
+    """Sentence on the data of a removed study that stays elsewhere: runs in MLflow, trials in a database."""
     from orchestrator.common.errors import UserError
     from orchestrator.common.redaction import without_secrets
 

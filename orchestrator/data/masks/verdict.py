@@ -236,7 +236,7 @@ def _counted(facts: Iterable[Facts]) -> Counter[str]:
 
 
 def _use_of(level: str, rule: MaskRule, slack: int) -> str:
-    """What the pixels of a level count as: (neoplastic), (polyp) or (background)."""
+    """Class that the pixels of a level count as, in brackets: (neoplastic), (polyp) or (background)."""
     color = color_named(level)
     known = color if color is not None else float(level)
     found = next((one for one in rule.wanted if one.matches(known, slack)), None)

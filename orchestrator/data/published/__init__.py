@@ -1,1 +1,1 @@
-"""What is known of published datasets beyond the layout of their folders."""
+"""Facts on published datasets beyond the layout of their folders."""

@@ -1,4 +1,4 @@
-"""What published datasets contain, as their authors state: groups, centers, masks, terms, frames shared with others.
+"""Facts on published datasets, as their authors state: groups, centers, masks, terms, shared frames.
 
 ABOUT is the source of `orchestrator data layouts`, of remarks after an import, and of the table in docs/data.md.
 `--help` and `data layouts` read this module, so nothing heavy is imported here.
@@ -147,7 +147,7 @@ OWN_LAYOUTS = (
 
 
 def meaning_of(folder: str, titles: Iterable[str]) -> str:
-    """What a folder of such datasets holds that is not read; "" if that is not known."""
+    """Meaning of a folder of published datasets that is not read; "" if it is not known."""
     for title in titles:
         for pattern, meaning in ABOUT.get(title, About()).others:
             if re.fullmatch(rf"(.*/)?({pattern})", folder):
@@ -156,5 +156,5 @@ def meaning_of(folder: str, titles: Iterable[str]) -> str:
 
 
 def notes_on(titles: Iterable[str]) -> list[str]:
-    """What a user should know of these datasets, such as frames that they share with others."""
+    """Notes on these datasets for their users, a line each, such as frames that they share with others."""
     return [f"note: {note}" for title in dict.fromkeys(titles) for note in ABOUT.get(title, About()).notes]

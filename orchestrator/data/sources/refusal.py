@@ -101,7 +101,7 @@ def _unread(files: Mapping[str, Sequence[Path]]) -> str:
 
 
 def _closed_archives(files: Mapping[str, Sequence[Path]]) -> str:
-    """What to do with RAR and 7z archives, as PICCOLO is published."""
+    """Advice to unpack RAR and 7z archives, as PICCOLO is published; "" if there are none."""
     others = [path for paths in files.values() for path in paths if not is_image(path)]
     kinds = {path.name: archive_kind(path) for path in others[:MOST]}
     closed = [f"{name} ({kind})" for name, kind in kinds.items() if kind and kind not in READABLE]
@@ -109,7 +109,7 @@ def _closed_archives(files: Mapping[str, Sequence[Path]]) -> str:
 
 
 def _known_without_masks(files: Mapping[str, Sequence[Path]]) -> str:
-    """What to do with HyperKvasir's labeled images, or the SUN database alone or together with masks of SUN-SEG."""
+    """Advice on HyperKvasir's labeled images, the SUN database, or masks of SUN-SEG; "" for others."""
     with_images = [folder for folder, paths in files.items() if any(map(is_image, paths))]
     if any(re.fullmatch(r"(.*/)?GT/case\d+_\d+", folder) for folder in with_images):
         return (
@@ -124,7 +124,7 @@ def _known_without_masks(files: Mapping[str, Sequence[Path]]) -> str:
 
 
 def _published(files: Mapping[str, Sequence[Path]]) -> str:
-    """The published layout whose folder of images exists, but not its folder of masks."""
+    """Hint on the published layout whose folder of images exists, but not its folder of masks."""
     for layout in LAYOUTS:
         for folder, paths in files.items():
             is_match = re.fullmatch(layout.images, folder) and not re.fullmatch(layout.images, "images")

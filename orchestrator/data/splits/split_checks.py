@@ -1,4 +1,4 @@
-"""What is wrong with a split plan: contradictions in itself, other data, groups on both sides."""
+"""Checks of a split plan: contradictions in itself, other data, groups on both sides."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def contradictions(plan: SplitPlan) -> list[str]:
 
 
 def changed(what: str, said: Mapping[str, str], datasets: Sequence[Dataset]) -> list[str]:
-    """Datasets that are others than the file was made for; `said`: name -> fingerprint."""
+    """Datasets that differ from those that the split file was made for; `said`: name -> fingerprint."""
     found = fingerprints(datasets)
     problems = [
         f"{what} {name}: is part of the split file, but was not named" for name in said.keys() - found.keys()
@@ -119,7 +119,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def short(name: str) -> str:
-    """A name of the file, which may be of any length."""
+    """A name from the file, which may be of any length, shortened."""
     return name if len(name) <= MAX_TEXT else f"{name[:MAX_TEXT]}..."
 
 

@@ -1,1 +1,1 @@
-"""What came of a table: cells, differences that survive, files of results, text for a terminal."""
+"""Results of a table: cells, differences that survive, files of results, text for a terminal."""

@@ -1,4 +1,4 @@
-"""What a table's cells hold: published and measured numbers, with intervals over images and spread over fits."""
+"""Cells of a table: published and measured numbers, with intervals over images and spread over fits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAPER_SIDE = 256  # pixels, at which operations are counted
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, as printed and as measured here."""
+    """One number of a table: as the paper prints it, and as measured here."""
 
     published: float | None
     measured: float | None

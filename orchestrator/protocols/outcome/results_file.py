@@ -46,7 +46,7 @@ def _processor() -> str:
 def as_plain(
     run: TableRun, sets: Sequence[MeasuredSet], differences: Sequence[Difference], command: str
 ) -> dict[str, Any]:
-    """Everything that a block says, for JSON."""
+    """Content of a table's block, as plain values for JSON."""
     plan = run.plan
     return {
         "paper": plan.protocol.name,
@@ -126,7 +126,7 @@ def _unwritable(path: Path) -> str | None:
 
 
 def write_results(path: Path, key: str, plain: Mapping[str, Any]) -> list[str]:
-    """Put a table into both files, in the place of its earlier run; what that had and this has not, in words."""
+    """Write a table to both files, in place of its earlier run; returns what the new run lacks, in words."""
     content = _read(path.with_suffix(".json"))
     lost = _lost(content[key], plain) if key in content else []
     content[key] = finite(plain)
@@ -140,7 +140,7 @@ def write_results(path: Path, key: str, plain: Mapping[str, Any]) -> list[str]:
 
 
 def _lost(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What the results of an earlier run of a table had, and those of another run do not have."""
+    """Seeds, tuned rows and data of an earlier run of a table that the new run lacks, in words."""
     tuned = [
         {row["name"] for one in plain["sets"] for row in one["rows"] if row["tuned"] is not None}
         for plain in (earlier, now)
@@ -171,7 +171,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def block_of(plain: Mapping[str, Any]) -> str:
-    """The Markdown of one table."""
+    """Markdown block of one table."""
     made, packages = plain["environment"], plain["environment"]["packages"]
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     seeds = ", ".join(map(str, plain["seeds"])) or "none"
@@ -271,7 +271,7 @@ def published_text(cell: Cell) -> str:
 
 
 def measured_text(cell: Cell) -> str:
-    """With interval and spread, where there are any."""
+    """Text of a measured cell, with interval and spread, where there are any."""
     if cell.measured is None or not math.isfinite(cell.measured):
         return "-"
     text = number_text(cell.measured)
@@ -281,7 +281,7 @@ def measured_text(cell: Cell) -> str:
 
 
 def number_text(value: float) -> str:
-    """A share with four digits, a count as it is."""
+    """Text of a number: a share with four digits, a count as it is."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4f}" if abs(value) <= 1 else f"{value:.4g}"

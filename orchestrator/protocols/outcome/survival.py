@@ -32,7 +32,7 @@ ALIKE = 0.1  # of Dice
 
 @dataclass(frozen=True)
 class Difference:
-    """Two rows of a paper on one test set."""
+    """Published scores of two rows of a paper on one test set, and the spread measured here."""
 
     test: str
     score: str  # the column
@@ -68,7 +68,7 @@ class Difference:
 
     @property
     def survives(self) -> bool | None:
-        """Whether it is larger; None where nothing can be said."""
+        """Whether the difference exceeds its half width; None where nothing can be said."""
         if self.difference > self.largest_half_width:
             return True
         if self.half_width is None or not self.scores_alike:
@@ -77,7 +77,7 @@ class Difference:
 
     @property
     def why(self) -> str:
-        """The verdict in words."""
+        """Verdict on the difference in words."""
         if self.difference > self.largest_half_width:
             return "yes, whatever the spread"
         if self.survives is not None:
@@ -87,7 +87,7 @@ class Difference:
         return "not known: scores here are {:.2f} and {:.2f}".format(*self.measured)
 
     def as_dict(self) -> dict[str, Any]:
-        """Fields and what follows from them."""
+        """Fields and derived values as a dictionary."""
         derived = ("difference", "largest_half_width", "half_width", "scores_alike", "survives", "why")
         return asdict(self) | {name: getattr(self, name) for name in derived}
 
@@ -128,7 +128,7 @@ def _of_set(run: TableRun, test: str, num_images: int) -> list[Difference]:
 
 
 def _spread(run: TableRun, test: str, better: str, worse: str) -> Mapping[str, Any]:
-    """What the networks of two rows measured on the images that both were scored on."""
+    """Means, SD of the difference and correlation of two rows' Dice over shared images; {} if few."""
     ours, theirs = (dice_by_image(run.rows[name], test) for name in (better, worse))
     common = sorted(ours.keys() & theirs.keys())
     if len(common) < FEWEST or _same_fits(run, better, worse):

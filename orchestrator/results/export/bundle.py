@@ -51,7 +51,7 @@ SHOWN = 20  # problems of a config, at most
 
 
 class Normalization(BaseModel):
-    """What happens to pixels before the network; anything further, it does itself."""
+    """Scaling of pixels before the network; any further normalization is part of the network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +59,7 @@ class Normalization(BaseModel):
 
 
 class PostRules(BaseModel):
-    """What makes a mask besides the threshold; see `orchestrator.scoring.postprocess`."""
+    """Post-processing of a mask besides the threshold; see `orchestrator.scoring.postprocess`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

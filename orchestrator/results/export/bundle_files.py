@@ -44,7 +44,7 @@ def require_folder(folder: Path) -> None:
 
 
 def file_problem(folder: Path, name: str) -> str | None:
-    """What is wrong with a file of a bundle before it is opened; None where nothing is."""
+    """Problem of a file of a bundle, found without opening it; None if it has none."""
     path = folder / name
     try:
         found = path.stat()
@@ -67,7 +67,7 @@ def sha256(path: Path) -> str:
 
 
 def weights_problems(path: Path, members: int) -> Iterator[str]:
-    """What is wrong with a file of weights: that it is another format, damaged, or of another number of networks."""
+    """Problems of a file of weights: another format, damage, or weights of another number of networks."""
     try:
         with safe_open(path, framework="np") as file:
             names = list(file.keys())
@@ -96,7 +96,7 @@ def graph_problems(data: bytes, image_size: int) -> list[str]:
 
 
 def open_session(data: bytes) -> onnxruntime.InferenceSession:
-    """A session of these bytes: of no path, so that it opens no other file. ValueError where the runtime refuses."""
+    """ONNX Runtime session from bytes, so that it opens no other file. ValueError: the runtime refuses."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     options.log_severity_level = 4  # what it has against a graph is in its exception
@@ -107,7 +107,7 @@ def open_session(data: bytes) -> onnxruntime.InferenceSession:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first, in short."""
+    """First line of an exception's message, shortened."""
     return shown((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
@@ -133,7 +133,7 @@ def _end_problems(
 
 
 def _foreign(model: onnx.ModelProto) -> Iterator[str]:
-    """Operators of others, and graphs within nodes, which can run for ever; tensors in other files."""
+    """Problems of a graph: foreign operators, nested graphs, which may never end, tensors in other files."""
     own = {(function.domain, function.name) for function in model.functions}
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     custom = {

@@ -28,11 +28,11 @@ class Verified:
     unchecked: tuple[str, ...] = ()  # files of such an export that nothing is known of
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The result as plain values for JSON."""
         return asdict(self) | {"folder": str(self.folder), "unchecked": list(self.unchecked)}
 
     def sentence(self) -> str:
-        """What was found, with the digest to compare with the sender's."""
+        """Result of the verification in one sentence, with the digest to compare with the sender's."""
         if self.digest is None:
             return (
                 f"{self.folder}: {self.num_files} files of weights are those of config.json; the export was made by an "
@@ -89,7 +89,7 @@ def _verify_without(folder: Path) -> Verified:
 
 
 def _read(folder: Path) -> dict[str, str]:
-    """File -> digest. Raises `BadBundle` for what is no list of them."""
+    """File name -> digest in SHA256SUMS. Raises `BadBundle` if it is no list of digests."""
     path = folder / NAME
     if not _is_plain(path) or path.stat().st_size > LARGEST:
         raise BadBundle(str(path), "expected a list of digests")
@@ -101,7 +101,7 @@ def _read(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> set[str]:
-    """All that is below a folder but folders and the list itself; links are not followed."""
+    """Names of all files below a folder except SHA256SUMS; links are not followed."""
     return {
         Path(place, name).relative_to(folder).as_posix()
         for place, folders, files in os.walk(folder)

@@ -33,7 +33,7 @@ WARM_UP = 3  # first predictions are slow
 def datasets_seen(
     config: BundleConfig, datasets: Sequence[Dataset], known: Iterable[Dataset]
 ) -> tuple[tuple[Dataset, ...], list[str]]:
-    """What else the model was trained on, of the datasets that are known here; and the names of what is not known."""
+    """Further datasets that the model was trained on and that are known here; names of those that are not."""
     missing = {fingerprint: name for name, fingerprint in config.trained_on.items()}
     for dataset in datasets:
         missing.pop(dataset.fingerprint, None)
@@ -133,13 +133,13 @@ def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int, metric
 
 
 def worst_title(chosen: Sequence[CaseScores], ordered: Sequence[CaseScores], metric: str) -> str:
-    """What a sheet shows; that worse images without a polyp were left out where they were."""
+    """Title of the sheet of worst images; it says where worse images without a polyp were left out."""
     half = "" if chosen == ordered[: len(chosen)] else ", half of them at most without a polyp"
     return f"worst {len(chosen)} of {len(ordered)} images by {metric}{half}"
 
 
 def mixed(ordered: Sequence[CaseScores], count: int) -> list[CaseScores]:
-    """The first so many, of which those without a polyp are half at most while there are others; order is kept."""
+    """The first `count`, of which at most half are without a polyp while there are others; order is kept."""
     without = [one for one in ordered if one.case.polyp_fraction == 0]
     polyps = [one for one in ordered if one.case.polyp_fraction > 0]
     first = polyps[: max(count - len(without), count - count // 2)]

@@ -75,7 +75,7 @@ def kind_of(networks: Sequence[FitRecord]) -> Kind:
 
 
 def num_trials(records: Sequence[FitRecord]) -> int:
-    """Trials that these networks are of: as many as any fold has; folds of one trial differ in their seed."""
+    """Number of trials that these networks are of: the most of any fold; folds of a trial differ in seed."""
     fits = {record.fit_id: record.spec.fold for record in records}
     return max(Counter(fits.values()).values())
 
@@ -95,7 +95,7 @@ def training_facts(plan: SplitPlan, record: FitRecord) -> TrainingFacts:
 
 
 def trained_of(dataset: str, records: Sequence[FitRecord]) -> tuple[int, ...]:
-    """How many images of a dataset each of the networks was trained on."""
+    """Number of images of a dataset that each of the networks was trained on."""
     return tuple(
         sum(case_id.split("/")[0] == dataset for case_id in record.spec.train) for record in distinct(records)
     )
@@ -109,7 +109,7 @@ def outside_metrics(outside: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def prefix(name: str) -> str:
-    """What the metrics of an outside set begin with: test, unseen_CVC-ClinicDB."""
+    """Prefix of the metrics of an outside set: test, unseen_CVC-ClinicDB."""
     return name if name == "test" else f"unseen_{name}"
 
 
@@ -132,7 +132,7 @@ def _params(trial: StudyTrial, kind: Kind, record: FitRecord) -> dict[str, Any]:
 def _metrics(
     kind: Kind, training: Sequence[TrainingFacts], networks: Sequence[FitRecord], masks: PostProcess
 ) -> dict[str, float]:
-    """What is known of the network besides its scores outside: of a fold's, its score on that fold."""
+    """Numbers on the network besides its scores outside; of a fold's network also its scores on that fold."""
     if kind == "ensemble":
         return {"threshold": masks.threshold, "members": float(len(networks))}
     (facts,), (record,) = training, networks
@@ -157,7 +157,7 @@ def _datasets(snapshot: StudySnapshot) -> tuple[DatasetRow, ...]:
 
 
 def _of_dataset(snapshot: StudySnapshot, outside: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
-    """The hold-out of several datasets is of none of them."""
+    """Metric of an outside set -> dataset (name, fingerprint); none for a hold-out of several datasets."""
     plan = snapshot.plan
     measured_on = {name: (name, fingerprint) for name, fingerprint in plan.unseen.items()}
     if len(plan.datasets) == 1:

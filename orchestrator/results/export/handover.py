@@ -83,7 +83,7 @@ def export_trial(
 
 
 def _timed(known: Evidence, network: nn.Module, image_size: int) -> Evidence:
-    """With the time that an image takes on the processor here, where no fit has measured it."""
+    """Evidence with the time of an image on this machine's processor, where no fit has measured it."""
     if "fps" in known.metrics:
         return known
     fps = 1000 / inference_ms(network, image_size, torch.device("cpu"))
@@ -117,12 +117,12 @@ def study_images(snapshot: StudySnapshot, records: Sequence[FitRecord]) -> Study
 
 
 def _spread(ids: Sequence[str], count: int) -> list[str]:
-    """At most so many, evenly spaced."""
+    """At most `count` of the ids, evenly spaced."""
     return [ids[position * len(ids) // count] for position in range(count)] if len(ids) > count else list(ids)
 
 
 def _members(records: Sequence[FitRecord]) -> list[MemberNetwork]:
-    """What each network is, where they are of several trials."""
+    """Name, parameters and share of each network, where they are of several trials; else []."""
     if num_trials(records) == 1:
         return []
     shares = Counter(record.fit_id for record in records)
@@ -170,7 +170,7 @@ def trial_card(
 def summary(
     snapshot: StudySnapshot, trial: StudyTrial, score: TrialScore, records: Sequence[FitRecord]
 ) -> str:
-    """What the card says in short: which network it is, and what it scored; Markdown."""
+    """Summary of the model card, as Markdown: which network it is, and its scores."""
     lines = [validation_line(snapshot, score), *outside_lines(snapshot, records, score.masks)]
     return card_summary(_model_facts(snapshot, trial, score, records), lines)
 
@@ -247,7 +247,7 @@ def _facts(datasets: Sequence[Dataset], role: str, records: Sequence[FitRecord] 
 
 
 def _hardware(record: FitRecord) -> str:
-    """Such as: 4 workers, each on Tesla V100-SXM2-32GB; 1 worker on CPU (x86_64)."""
+    """Hardware of a fit in words: "4 workers, each on Tesla V100-SXM2-32GB", "1 worker on CPU (x86_64)"."""
     device = device_words(record.device)
     return (
         f"1 worker on {device}"

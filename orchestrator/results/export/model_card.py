@@ -82,7 +82,7 @@ def model_card(
 
 
 def card_summary(model: ModelFacts, lines: Sequence[ScoreLine]) -> str:
-    """What the file is and what it scored, in a few lines of Markdown."""
+    """Summary of a model as a few lines of Markdown: network, training images and scores."""
     trained = num_range([one.num_images for one in model.training])
     return f"""\
 {model.summary}
@@ -112,7 +112,7 @@ Trial {model.trial} of the study `{model.study}`; weights: {model.weights}. Inpu
 
 
 def _looks(model: ModelFacts) -> str:
-    """What is averaged inside, if anything."""
+    """Sentence on the networks and views that are averaged inside model.onnx; "" if there are none."""
     looks = [f"{model.members} networks"] if model.members > 1 else []
     looks += ["the image and its three flips"] if model.tta == "flips" else []
     return (

@@ -26,7 +26,7 @@ OPTION = "--paper-score"
 
 @dataclass(frozen=True)
 class Asked:
-    """A score as it was asked for."""
+    """A score by the name that the user gave."""
 
     name: str  # with @map or @mask where that was asked for
     score: PaperScore
@@ -39,7 +39,7 @@ class Asked:
 
     @property
     def explained(self) -> str:
-        """What is scored, and by which definition."""
+        """Input and size of a score's program, and the definition of the score, in words."""
         read = "probability map" if self.score.program.reads == "map" else "exported mask"
         return f"of the {read} at {self.size}; {self.score.meaning}"
 

@@ -28,7 +28,7 @@ from orchestrator.results.views.overlay import outlined, png
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was written for one image."""
+    """Files written for one image, and measurements of its mask."""
 
     image: Path
     mask: Path  # PNG of 0 and 255, at the image's size
@@ -38,13 +38,13 @@ class Predicted:
 
     @property
     def polyp_fraction(self) -> float:
-        """Share of the frame, 0 to 1."""
+        """Share of the frame that is polyp, 0 to 1."""
         return self.found.polyp_fraction
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What became of all that was given: done, failed with the reason, or passed over."""
+    """Outcome of a prediction over files: those done, failed (with the reason), or passed over."""
 
     out: Path
     done: tuple[Predicted, ...]
@@ -62,7 +62,7 @@ class Predictions:
             raise BadData(where, [f"{file}: {why}" for file, why in self.failed.items()])
 
     def lines(self) -> Iterator[str]:
-        """What was done, for people."""
+        """Sentences that say which masks and overlays were written, and where."""
         for one in self.videos:
             with_polyp = sum(found.polyp_count > 0 for found in one.frames)
             yield (
@@ -99,7 +99,7 @@ class Predictions:
                 yield str(video.video), number, seconds, found
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The outcome as plain values for JSON."""
         return {
             "out": str(self.out),
             "device": self.device,
@@ -200,7 +200,7 @@ def _predict_image(bundle: Bundle, file: Path, place: Path, probabilities: bool)
 
 
 def _results(file: Path, place: Path, probabilities: bool) -> list[Path]:
-    """The files that are written for one: mask, overlay, and the probabilities if they are asked for."""
+    """Files that are written for one input: mask, overlay, and the probabilities if they are asked for."""
     if is_video(file):
         return results_of(place, probabilities)
     endings = ("_mask.png", "_overlay.png", *["_probability.png"] * probabilities)

@@ -49,7 +49,7 @@ LARGEST_ONNX = 2_000_000_000  # bytes of weights; protobuf ends at 2 GiB
 
 
 class Prediction(nn.Module):
-    """The prediction of a network, without its side outputs."""
+    """Module with the main prediction of a network, without its side outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ def _write_pictures(folder: Path, pictures: Sequence[bytes | None]) -> None:
 
 
 def _metadata(config: BundleConfig) -> dict[str, str]:
-    """What a graph says of itself, in words."""
+    """Metadata of an ONNX graph, as text: network, views, threshold, rules, version, digest of weights."""
     return {
         "network": config.network,
         "members": str(config.members),
@@ -228,7 +228,7 @@ def refuse_to_overwrite(folder: Path) -> None:
 
 
 def named_export(folder: Path) -> str | None:
-    """What the card of an older export in a folder calls it; None where there is none."""
+    """Trial, study and weights of an older export in a folder, by its card; None where there is none."""
     card = folder / "model_card.md"
     if not is_bundle(folder) or not card.is_file():
         return None
@@ -238,7 +238,7 @@ def named_export(folder: Path) -> str | None:
 
 
 def why_ask(folder: Path, study: str, trial: int, *, refit: bool, ensemble: bool, chosen: bool) -> str | None:
-    """What an export would replace, where nobody would expect that; None where no export is, or one of the same sort.
+    """Older export that would be replaced unexpectedly; None where no export is, or one of the same sort.
 
     The same sort: a network of the same kind (fold, refit, ensemble) of the same study, chosen by the study (`chosen`)
     or of the same trial.

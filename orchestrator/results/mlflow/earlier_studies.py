@@ -80,7 +80,7 @@ def _of_home(
 def best_of_experiment(
     uri: str, name: str, plan: SplitPlan, outside: Collection[str], networks: Collection[str] = ()
 ) -> list[Earlier]:
-    """What `best_of_study` finds, from the runs of an MLflow experiment. Raises `BadStudy` if no trial can be used.
+    """Configurations as of `best_of_study`, from runs in MLflow. Raises `BadStudy` if no trial can be used.
 
     Of several studies of that name it is the newest one with a champion, or the newest one where none has.
     Runs name their datasets and split, not their images: a dataset is shared if its name or fingerprint is equal.

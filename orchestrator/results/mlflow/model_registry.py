@@ -46,7 +46,7 @@ class Registered:
     reason: str
 
     def sentence(self, model_name: str) -> str:
-        """What was registered, and what models:/NAME@champion points to now."""
+        """Sentence that says which version was registered and which one models:/NAME@champion points to."""
         registered = f"in MLflow models:/{model_name}, version {self.version} ({self.name}); @{ALIAS} "
         if not self.moved:
             return f"{registered}stays with {self.before or 'nobody'}, for {self.reason}: --champion moves it"
@@ -244,7 +244,7 @@ def _saved_model(bundle_folder: Path, model: object) -> Iterator[Path]:
 
 
 def _requirement(package: str) -> str:
-    """With its version, where it is installed under that name: another build of OpenCV may be there instead."""
+    """Requirement of a package, with its version where it is installed: OpenCV may be another build."""
     try:
         return f"{package}=={version(package)}"
     except PackageNotFoundError:
@@ -257,7 +257,7 @@ def _make_name(client: MlflowClient, model_name: str) -> None:
 
 
 def _registered(client: MlflowClient, model_name: str, digest: str, run_id: str) -> str | None:
-    """The version of that bundle, of that run: an earlier version of this program gave some to another one."""
+    """Version of this bundle of this run; earlier versions of the program gave some to another run."""
     versions = client.search_model_versions(f"name = '{model_name}'")
     same = (one for one in versions if one.tags.get("bundle") == digest and one.run_id == run_id)
     return next((str(found.version) for found in same), None)

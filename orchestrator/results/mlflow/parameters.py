@@ -51,7 +51,7 @@ def trial_params(configuration: Configuration, params: Mapping[str, Any]) -> dic
 
 
 def fit_params(spec: FitSpec, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of its trial, with the seed of this fit."""
+    """Parameters of the fit's trial, with the seed and fold of this fit."""
     recipe = spec.recipe.model_dump(mode="json")
     stop = {} if spec.stop_after is None else {"stop_after": spec.stop_after}
     return (
@@ -83,12 +83,12 @@ def ended(record: FitRecord) -> int:
 
 
 def length(record: FitRecord) -> int:
-    """Duration in milliseconds."""
+    """Duration of a fit in milliseconds."""
     return round(1000 * record.seconds)
 
 
 def source_tags(study_folder: Path) -> dict[str, str]:
-    """What MLflow shows as source and version of a run: this program, and the revision of its last search."""
+    """Tags that MLflow shows as source and version of a run: this program, revision of its last search."""
     revision = str(_environment(study_folder).get("git_revision", "unknown"))
     source = {"mlflow.source.name": "orchestrator search", "mlflow.source.type": "LOCAL"}
     if revision == "unknown":

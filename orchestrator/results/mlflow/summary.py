@@ -48,7 +48,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a study."""
+    """Metrics and tags that a study gets at its end."""
 
     trials: dict[int, Late] = field(default_factory=dict)
     fold: ChampionFold | None = None
@@ -105,7 +105,7 @@ def end_of(store: StudyStore) -> str | None:
 
 
 def reevaluation_metrics(one: Reevaluated, objective: Objective) -> dict[str, float]:
-    """What search and re-evaluation have shown of a finalist, by the study's objective."""
+    """Scores of a finalist by the objective: over both trainings, of the re-evaluation, and optimism."""
     name = f"rescored_{objective.label()}".replace("-", "_").replace(" ", "_")
     return {name: one.both, f"{name}_fresh": one.fresh, "search_optimism": one.optimism}
 

@@ -285,7 +285,7 @@ class StudySync:
         self._note(known)
 
     def _cut_fit(self, runs: StudyRuns, cut: CutFit) -> None:
-        """A fit that came on record after all, a moment later, has a run of its own."""
+        """Write the run of a cut fit; one that came on record a moment later has a run of its own."""
         key, known = (cut.trial, cut.fit_id), self.records.trials.get(cut.trial)
         if key in self._cut or known is None or not known.is_over or cut.fit_id in self.records.on_record:
             return
@@ -316,7 +316,7 @@ class StudySync:
 
 
 def _files(study: StudyStore) -> dict[str, str]:
-    """What the study was made of, and by what."""
+    """File name -> text of search space, split and environment of a study, as far as they exist."""
     files = {
         "search_space.toml": study.space_file,
         "splits.json": study.splits_file,
@@ -347,7 +347,7 @@ def _begun(known: KnownTrial) -> int:
 
 
 def _closed(known: KnownTrial) -> int:
-    """When a trial was closed."""
+    """When a trial was closed, in milliseconds."""
     return _milliseconds(known.trial.datetime_complete)
 
 

@@ -1,4 +1,4 @@
-"""What the runs of a study are tagged with, which keeps runs of different studies apart in MLflow."""
+"""Tags of the runs of a study, which keep runs of different studies apart in MLflow."""
 
 from __future__ import annotations
 

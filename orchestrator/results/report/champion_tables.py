@@ -42,7 +42,7 @@ def score_table(lines: Sequence[ScoreLine]) -> Rows:
 
 
 def score_notes(study: StudyFacts) -> list[str]:
-    """What a reader of the table of scores has to know, a sentence each."""
+    """Notes below the table of scores, a sentence each; [] without a champion."""
     champion = study.champion
     if champion is None:
         return []

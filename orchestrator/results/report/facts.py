@@ -1,4 +1,4 @@
-"""What a report is made of, in plain values: no file is read once these exist.
+"""Facts of a report as plain values: with these, no file is read any more.
 
 Scores are shares from 0 to 1. Those of trials are rows of the leaderboard, those of the champion lines of `best`.
 """
@@ -158,7 +158,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class CostFacts:
-    """What fits of one kind have cost on one device."""
+    """Number and hours of fits of one kind on one device."""
 
     kind: str  # search, re-evaluation, refit, cut before its end
     device: str
@@ -244,12 +244,12 @@ class StudyFacts:
 
     @property
     def num_saved(self) -> int:
-        """Fits that the race did not train to their end: folds that stopped trials lack."""
+        """Number of fits that the race did not train to their end: folds that stopped trials lack."""
         return sum(trial.num_folds - len(trial.fits) for trial in self.trials if trial.state == "stopped")
 
     @property
     def hours_saved(self) -> float | None:
-        """Hours of lanes that these would have taken, at the mean of finished fits, less what cut ones took."""
+        """Lane hours of the fits in `num_saved`, at the mean of finished fits, less those of cut fits."""
         if not self.num_fits or not self.num_saved:
             return None
         mean = sum(fit.seconds for trial in self.trials for fit in trial.fits) / self.num_fits / 3600
@@ -276,5 +276,5 @@ class StudyFacts:
         return found
 
     def worth(self, trial: TrialFacts) -> float | None:
-        """What plots show of a trial: its objective; where that is the mean Dice, also over finished folds alone."""
+        """Value of a trial in plots: its objective; if that is mean Dice, also over finished folds alone."""
         return trial.shown if self.is_mean else trial.objective

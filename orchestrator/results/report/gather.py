@@ -148,14 +148,14 @@ def _trials(snapshot: StudySnapshot, cuts: Mapping[int, list[CutFit]]) -> tuple[
 
 
 def _against(partial: PartialScore | None) -> tuple[float, int] | None:
-    """What the race has compared a trial by."""
+    """Paired difference in the race, and the number of the trial compared with; None without these."""
     if partial is None or partial.paired_difference is None or partial.compared_with is None:
         return None
     return partial.paired_difference, partial.compared_with
 
 
 def _gains(selection: Selection) -> tuple[Gain, ...]:
-    """The winner against the baseline and against all that are not worse."""
+    """Differences of the winner to the baseline and to all trials that are not worse."""
     tests = [("not significantly different", one) for one in selection.alike]
     tests += [("better by Dice", one) for one in selection.better]
     if selection.baseline is not None:
@@ -168,7 +168,7 @@ def _gains(selection: Selection) -> tuple[Gain, ...]:
 
 
 def _initial(snapshot: StudySnapshot, champion: ChampionFacts | None) -> str | None:
-    """How the weights of the champion's network begin."""
+    """Sentence on the initial weights of the champion's network; None without a champion."""
     if champion is None:
         return None
     from orchestrator import models
@@ -202,7 +202,7 @@ class _Environment(BaseModel):
 
 
 def _environment(snapshot: StudySnapshot) -> _Environment:
-    """What the last run noted of its machine; nothing where it noted nothing that reads."""
+    """Environment of the last run; defaults where its file is missing or does not read."""
     try:
         found: _Environment = parse_json(environment_file(snapshot.folder), _Environment)
     except (Unreadable, OSError):

@@ -1,4 +1,4 @@
-"""What a study came from: its datasets and what became of their cases, and the commands that make it again."""
+"""Origin of a study: its datasets with the numbers of their cases, and the commands that reproduce it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _facts(dataset: Dataset, role: str, plan: SplitPlan) -> DatasetFacts:
 
 
 def commands(snapshot: StudySnapshot) -> list[str]:
-    """Data, search and result, in order; space and split are files of the study, so that nothing is drawn again."""
+    """Commands for data, search and result, in order; space and split are files: nothing is drawn again."""
     plan, name = snapshot.plan, snapshot.name
     added = [
         f"orchestrator data add {shlex.quote(one.name)} FOLDER   # fingerprint {one.fingerprint}"

@@ -244,13 +244,13 @@ def images_for_one_point(line: ScoreLine) -> int | None:
 
 
 def half_width(interval: Interval | None) -> float | None:
-    """Half of the interval's length."""
+    """Half of the length of an interval; None without an interval."""
     known = interval is not None and all(map(math.isfinite, interval))
     return (interval[1] - interval[0]) / 2 if known and interval is not None else None
 
 
 def flow(one: DatasetFacts) -> list[tuple[str, int]]:
-    """What became of the files of a dataset: step, and how many are left after it or lost by it."""
+    """Flow of a dataset's files: step, and how many are left after it or lost by it."""
     steps = [("pairs of image and mask found", one.num_cases + one.num_skipped)]
     steps += [(f"left out at import: {why}", -count) for why, count in one.skipped.items()]
     steps += [("images of the dataset", one.num_cases)]
@@ -264,7 +264,7 @@ def flow(one: DatasetFacts) -> list[tuple[str, int]]:
 
 
 def flow_sentence(one: DatasetFacts) -> str:
-    """The flow in one line."""
+    """The flow of a dataset's files in one line."""
     steps = [f"{name} {count:,}" if count >= 0 else f"{name} ({-count:,})" for name, count in flow(one)]
     return f"{one.name}: {'; '.join(steps)}"
 

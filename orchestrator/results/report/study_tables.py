@@ -16,7 +16,7 @@ Rows = list[list[str]]
 
 
 def asked_table(study: StudyFacts) -> Rows:
-    """What the study was asked for; rows without an answer are left out."""
+    """Settings of the study as question and answer; rows without an answer are left out."""
     budget = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in study.budget.items())  # type: ignore[str-bytes-safe]
     rows = [
         ["question", "answer"],

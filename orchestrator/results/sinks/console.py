@@ -1,4 +1,4 @@
-"""What a running study prints: a line for each fold and trial, and how the study stands."""
+"""Printed output of a running study: a line for each fold and trial, and the status."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class ConsoleSink(ResultSink):
 
 
 def cautions(plan: SplitPlan) -> list[str]:
-    """What a reader of the scores of this split must know, a line each."""
+    """Cautions on the scores of a split, a line each: groups, near-duplicates, single fold, dropped cases."""
     lines = []
     if not plan.groups_known and plan.near_duplicates is None:
         lines.append(

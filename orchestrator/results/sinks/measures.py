@@ -32,7 +32,7 @@ def own_scores(record: FitRecord, masks: MaskChoice) -> dict[str, float]:
 
 
 def own_name(metric: str) -> str:
-    """own_threshold_dice; own_threshold."""
+    """Name of a metric at the fit's own masks: own_threshold_dice, own_threshold."""
     return OWN.rstrip("_") if metric == "threshold" else f"{OWN}{metric}"
 
 
@@ -48,7 +48,7 @@ def trial_metrics(
     interval: Interval | None = None,
     cut: Sequence[Rows] = (),
 ) -> dict[str, float]:
-    """What a trial has shown: scores over all folds, or of one that lacks some over those that it has.
+    """Metrics of a trial: scores over all folds, or of one that lacks some over those that it has.
 
     `interval`: 95 % limits of its cross-fitted Dice; `cut`: the epochs of each of its fits that were cut.
     """
@@ -66,7 +66,7 @@ def trial_metrics(
 
 
 def _limits(score: TrialScore, interval: Interval) -> dict[str, float]:
-    """Named after what they are limits of: the cross-fitted Dice, or Dice itself where there is one fold alone."""
+    """Limits of the interval, by name: of cross-fitted Dice, or of Dice where there is one fold alone."""
     name = "dice" if score.cross_fitted is None else CROSS_FITTED
     return dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
 
@@ -74,7 +74,7 @@ def _limits(score: TrialScore, interval: Interval) -> dict[str, float]:
 def _of_training(
     trial: StudyTrial, curves: Sequence[Rows], seconds: float, cut: Sequence[Rows]
 ) -> dict[str, float]:
-    """What every trial that trained an epoch has, stopped or not."""
+    """Metrics of the training of a trial, stopped or not: best Dice, seconds, paired difference."""
     best = [max(values) for rows in curves if (values := _dice_of(rows))]
     found = {"best_val_dice": sum(best) / len(best)} if best else {}
     found["seconds"] = seconds + sum(row.get("seconds", 0.0) for rows in cut for row in rows)

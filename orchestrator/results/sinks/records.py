@@ -1,4 +1,4 @@
-"""The records of a study as they grow: what a sink writes results from. A file is read again only where it changed."""
+"""Records of a growing study, from which sinks write results. A file is read again only where it changed."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class StudyRecords:
         return read_trial(known.trial, self.space, self.plan, self.study.ledger, look)
 
     def metrics_of(self, trial: StudyTrial) -> dict[str, float]:
-        """What a trial that is over has shown, by the names that MLflow and the CSV files have for it."""
+        """Metrics of a trial that is over, by the names that MLflow and the CSV files have for them."""
         known = self.cut_fits.get(trial.number, ())
         cut = [one.rows for one in known if not self._is_seen(one, trial)]
         return trial_metrics(trial, self.objective, self.secondary, self._interval(trial), cut)
@@ -153,7 +153,7 @@ class StudyRecords:
         return cut.fit_id in {record.fit_id for record in trial.records}
 
     def _interval(self, trial: StudyTrial) -> Interval | None:
-        """95 % limits of its Dice over whole groups; None while folds are missing, or of a single group."""
+        """95 % interval of a trial's Dice over whole groups; None if folds are missing, or of one group."""
         if trial.state != "complete" or (score := trial.score()) is None:
             return None
         low, high = self._groups.interval(score.dice_of_case, score.case_ids)
@@ -161,11 +161,11 @@ class StudyRecords:
 
     @cached_property
     def _groups(self) -> StudySnapshot:
-        """What intervals are made with: the groups of cases, which never change."""
+        """Snapshot that intervals are computed with: the groups of cases, which never change."""
         return self.study.snapshot()
 
     def _plan_of_reevaluation(self) -> SplitPlan | None:
-        """None where nothing was re-evaluated."""
+        """Split of the re-evaluation; None where nothing was re-evaluated."""
         if self._reevaluation_plan is None:
             self._reevaluation_plan = existing_reevaluation_plan(self.study.snapshot())
         return self._reevaluation_plan

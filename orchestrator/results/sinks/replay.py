@@ -49,11 +49,11 @@ class ReplaySink(ResultSink, ABC):
         """Write what is on record and was not written yet; whatever it raises, it is called again."""
 
     def missing(self) -> str | None:
-        """What was not written by the last sync, in words; None where all is."""
+        """Description of the results that the last sync did not write; None if all are written."""
         return None
 
     def known_problem(self, error: Exception) -> str | None:
-        """An error in words; None of an unknown one, which may be a bug and is logged with its traceback."""
+        """Text of a known error; None of an unknown one, maybe a bug, logged with its traceback."""
         return str(fault) if (fault := machine_fault(error)) is not None else None
 
     @property

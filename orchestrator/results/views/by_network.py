@@ -106,7 +106,7 @@ def _standing(
 
 
 def _shown(row: LeaderboardRow) -> tuple[int, float]:
-    """Trials without all their folds: more folds first, then the difference to the incumbent on the same images."""
+    """Sort key of trials without all folds: number of folds, then paired difference to the incumbent."""
     if row.partial is None:
         return 0, -math.inf
     pair = row.partial.paired_difference
@@ -114,7 +114,7 @@ def _shown(row: LeaderboardRow) -> tuple[int, float]:
 
 
 def _leads(snapshot: StudySnapshot, numbers: Sequence[int], metric: str) -> dict[int, PairedTest]:
-    """Number of the trial -> the first one's lead over it; Holm's correction covers all of these."""
+    """Trial -> paired test of the first trial against it; Holm's correction covers all of these."""
     if len(numbers) < 2:
         return {}
     scores = {trial.number: score for trial, score in snapshot.ranked(metric)}
@@ -152,7 +152,7 @@ def network_table(networks: Sequence[NetworkStanding], metric: str = "dice") -> 
 
 
 def network_sentence(networks: Sequence[NetworkStanding]) -> str:
-    """What the table says, in one sentence; "" where no trial has all its folds."""
+    """Conclusion of the table in one sentence; "" where no trial has all its folds."""
     best = networks[0] if networks else None
     if best is None or best.score is None:
         return ""

@@ -55,7 +55,7 @@ def short_leaderboard(
 
 
 def _cells(rows: Sequence[LeaderboardRow], metric: str, objective: str | None) -> Cells:
-    """Heading -> what a row has there."""
+    """Heading -> function that gives the text of a row's cell."""
     cells: Cells = {"trial": lambda row: str(row.number)}
     if objective is not None:
         cells[objective] = lambda row: percent(row.objective)
@@ -90,7 +90,7 @@ def _value(value: Any) -> str:
 
 
 def _details(row: LeaderboardRow, shared: Mapping[str, Any], room: int) -> list[str]:
-    """What was tried, and why the trial has no rank: LINES lines of `room` characters at most."""
+    """Configuration, and the reason for no rank, on at most LINES lines of `room` characters."""
     why = _why_unranked(row)
     tried = _configuration({name: value for name, value in row.searched.items() if name not in shared})
     configuration = _cut(tried, room, LINES - bool(why))
@@ -125,7 +125,7 @@ def _counted(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _below(rows: Sequence[LeaderboardRow], metric: str, objective: str | None) -> list[str]:
-    """The champion's scores outside the search, and what the columns are."""
+    """Lines below the table: the champion's scores outside the search, and the meaning of the columns."""
     lines = [_outside(row) for row in rows if row.outside]
     lines.append(
         f"{metric}: mean over the validation images of all folds, at the threshold best for all of them."

@@ -1,4 +1,4 @@
-"""What a split looks like: the parts of every fold in numbers, as a table for people and as values for programs."""
+"""Summary of a split: parts of every fold in numbers, as a table for people and as values for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.data.splits.split_plan import SplitPlan
 
 @dataclass(frozen=True)
 class PartFacts:
-    """Some cases in numbers."""
+    """Counts of the cases in one part of a split."""
 
     fold: str | None  # its name; None for what no fold sees
     part: str  # "train", "val", "hold-out test", or "unseen" and the dataset's name
@@ -56,7 +56,7 @@ def split_facts(plan: SplitPlan, datasets: Sequence[Dataset], unseen: Sequence[D
 
 
 def split_table(plan: SplitPlan, rows: Sequence[PartFacts]) -> Table:
-    """A line a fold about what it validates, and one for whatever no fold sees."""
+    """Table with a row for the validation part of each fold, and one for each part outside the folds."""
     table = Table(title=_title(plan), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("validated", overflow="fold", no_wrap=True)
     for head in ("train", "cases", "groups", "polyp area", "empty", "dropped"):
@@ -80,7 +80,7 @@ def split_table(plan: SplitPlan, rows: Sequence[PartFacts]) -> Table:
 
 
 def split_dict(plan: SplitPlan, rows: Sequence[PartFacts]) -> dict[str, Any]:
-    """The same as plain values."""
+    """The parts of the split as plain values."""
     return {
         "name": plan.name,
         "kind": plan.kind,

@@ -1,4 +1,4 @@
-"""What a study found, as rows and lines to be shown: its leaderboard, and the scores of one of its networks."""
+"""Results of a study as rows and lines to show: its leaderboard, and the scores of one of its networks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def outside_lines(
 
 
 def outside_label(name: str) -> str:
-    """How tables call a set of `outside_cases`."""
+    """Label of a set of `outside_cases` in tables."""
     return "hold-out test" if name == "test" else f"{name} (unseen)"
 
 
@@ -93,7 +93,7 @@ def front_lines(snapshot: StudySnapshot) -> list[str]:
 
 
 def nested_lines(snapshot: StudySnapshot) -> tuple[str, ...]:
-    """What nested cross-validation has shown, a sentence each; nothing where there was none."""
+    """Sentences on the results of nested cross-validation; () where there was none."""
     nested = nested_of(snapshot.store)
     return nested.sentences() if nested is not None else ()
 

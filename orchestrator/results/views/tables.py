@@ -146,7 +146,7 @@ def _is_outside(name: str, rows: Sequence[LeaderboardRow]) -> bool:
 def _columns(
     rows: Sequence[LeaderboardRow], metric: str, objective: str | None
 ) -> dict[str, Callable[[int | None, LeaderboardRow], str]]:
-    """Heading -> what a row has there; those alone that some row has something in."""
+    """Heading -> function that gives the text of a cell; only columns in which some row has a value."""
     secondary = list(dict.fromkeys(name for row in rows for name in row.secondary))
     columns: dict[str, Callable[[int | None, LeaderboardRow], str]] = {
         "": lambda rank, row: "" if rank is None else str(rank),
@@ -173,7 +173,7 @@ def _columns(
 
 
 def _legend(columns: Collection[str], metric: str, objective: str | None) -> list[str]:
-    """What the columns are that differ in their masks, and why they need not agree."""
+    """Legend of the columns that differ in their masks, and why these need not agree."""
     lines = [
         f"{metric}: mean over the validation images of all folds, masks at one threshold (at), the best for all of "
         "these images together; so it is a little too good.",
@@ -192,7 +192,7 @@ def _legend(columns: Collection[str], metric: str, objective: str | None) -> lis
 
 
 def leaderboard_dicts(rows: Sequence[LeaderboardRow], metric: str = "dice") -> list[dict[str, Any]]:
-    """The same as plain values: scores in [0, 1], and null where there is none."""
+    """The leaderboard as plain values: scores in [0, 1], and null where there is none."""
     return [
         {
             "rank": rank,
@@ -239,7 +239,7 @@ def score_table(lines: Sequence[ScoreLine], title: str, metric: str = "dice") ->
 
 
 def score_dicts(lines: Sequence[ScoreLine]) -> list[dict[str, Any]]:
-    """The same as plain values."""
+    """Rows of `score_table` as plain values."""
     return [
         {
             "name": line.name,
@@ -265,7 +265,7 @@ def metric_table(means: Mapping[str, tuple[float, tuple[float, float]]], title: 
 
 
 def metric_dicts(means: Mapping[str, tuple[float, tuple[float, float]]]) -> dict[str, Any]:
-    """The same as plain values; an interval that says nothing is null."""
+    """Rows of `metric_table` as plain values; an interval without information is null."""
     return {name: {"mean": mean, "interval": _finite(ends)} for name, (mean, ends) in means.items()}
 
 
@@ -356,7 +356,7 @@ def versus_table(
 
 
 def comparison_dicts(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The same as plain values: scores and differences in [-1, 1]."""
+    """Rows of `comparison_table` as plain values: scores and differences in [-1, 1]."""
     return [
         {
             **asdict(row),

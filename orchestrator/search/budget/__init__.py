@@ -1,1 +1,1 @@
-"""What a study may spend, what it has spent, and whether another trial may begin."""
+"""Budget of a study: its limits, the amounts used so far, and whether another trial may begin."""

@@ -1,4 +1,4 @@
-"""What a study has spent on training, from the records of finished fits and the epochs of fits in flight."""
+"""Training cost of a study so far, from the records of finished fits and the epochs of fits in flight."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ResourceUsage:
         return self.gpus_per_worker * self.workers_per_lane
 
     def lane(self, gpus_per_worker: float, workers: int) -> None:
-        """Set what a lane holds from now on."""
+        """Set the GPUs per worker and the workers per lane from now on."""
         self.gpus_per_worker, self.workers_per_lane = gpus_per_worker, workers
 
     def add_epochs(self, fit_id: str, rows: Iterable[Mapping[str, float]]) -> None:
@@ -83,7 +83,7 @@ class ResourceUsage:
         self._count(record.fit_id, Training(len(record.curves), record.seconds, record.world_size, True))
 
     def _count(self, fit_id: str, training: Training) -> None:
-        """Replace what was counted for a fit."""
+        """Replace the epochs and lane time that were counted for a fit."""
         before, self.fits[fit_id] = self.fits.get(fit_id), training
         self.open.pop(fit_id, None)
         if not training.finished:
@@ -146,7 +146,7 @@ class ResourceUsage:
 
 
 def _on_record(ledger: FinishedFits) -> Iterable[tuple[str, Training]]:
-    """Fits of the search: a refit validates nothing and does not count."""
+    """(fit id, cost) of the finished fits of the search. A refit validates nothing and does not count."""
     for stored in ledger.stored():
         if stored.case_ids:
             yield stored.fit_id, Training(len(stored.curves), stored.seconds, stored.world_size, True)

@@ -1,1 +1,1 @@
-"""What a study will cost before it starts."""
+"""Forecast of the cost of a study before it starts."""

@@ -1,4 +1,4 @@
-"""What a study will cost on some hardware, before it starts: a few steps are measured, the rest is simulated.
+"""Forecast of a study's cost on some hardware, before it starts: a few steps are timed, the rest simulated.
 
 A fit's time follows from what `speed.py` measures. The study is then simulated by the engine itself, with lanes and
 failures, in a world with a known best (simulated/worlds.py), whose configurations take as long as those measured.

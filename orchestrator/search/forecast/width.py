@@ -50,7 +50,7 @@ class TimeJob:
         device: torch.device,
         loader_workers: int,
     ) -> None:
-        """Measure; in place of a configuration that cannot be trained, its error is written."""
+        """Time each configuration; the error of one that cannot be trained is written in its place."""
         found: list[dict[str, object] | str] = []
         for configuration in self.configurations:
             shares = sorted(self._shares(configuration))
@@ -100,7 +100,7 @@ def possible_widths(batch_sizes: Mapping[str, Sequence[int]], at_most: int) -> t
 
 
 def read_speeds(file: Path) -> list[Speed | str]:
-    """What a `TimeJob` measured, in the order of its configurations; errors as text. Raises `BadStudy` if damaged."""
+    """Speeds that a `TimeJob` measured, one a configuration, errors as text. `BadStudy`: damaged file."""
     remedy = "delete it: what is in it is measured again"
     found: list[Speed | str] = read_json(file, list[Speed | str], remedy)
     if not found:

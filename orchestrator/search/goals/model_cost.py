@@ -1,4 +1,4 @@
-"""What a configuration costs in use: parameters and arithmetic, known before training, and the time of an inference."""
+"""Costs of a configuration in use: parameters and arithmetic, known before training, and inference time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.training.recipe import VIEWS
 
 @dataclass(frozen=True)
 class CostKind:
-    """An entry of the registry."""
+    """Definition of a cost in `COSTS`: its function, whether fits measure it, and its number format."""
 
     value: Callable[[Cost, Configuration, Sequence[float | None]], float | None]
     is_measured: bool = False  # by a fit; else it is known before training
@@ -25,24 +25,24 @@ class CostKind:
 
 @dataclass(frozen=True)
 class Cost:
-    """A minimised number: parameters; gmacs, 10^9 multiply-accumulates for an image; inference_ms."""
+    """A cost to be minimised: parameters; gmacs, 10^9 multiply-accumulates for an image; or inference_ms."""
 
     name: CostName
     sizes: NetworkSizes = field(default=IN_MEMORY, compare=False, repr=False)
 
     @property
     def is_measured(self) -> bool:
-        """Whether it takes a fit to know it."""
+        """Whether the cost is measured by a fit, not known before training."""
         return COSTS[self.name].is_measured
 
     def __call__(
         self, configuration: Configuration, inference_ms: Sequence[float | None] = ()
     ) -> float | None:
-        """`inference_ms`: of the fits so far, in milliseconds; None while what must be measured is not."""
+        """Cost of a configuration; None while a fit must measure it. `inference_ms`: of its fits, in ms."""
         return COSTS[self.name].value(self, configuration, inference_ms)
 
     def text(self, value: float) -> str:
-        """A value of it as messages and tables print it."""
+        """A value of this cost as messages and tables print it."""
         return f"{value:{COSTS[self.name].digits}}"
 
 
@@ -51,7 +51,7 @@ def _parameters(cost: Cost, configuration: Configuration, _: Sequence[float | No
 
 
 def _gmacs(cost: Cost, configuration: Configuration, _: Sequence[float | None]) -> float:
-    """Each view that test-time augmentation averages costs a pass."""
+    """10^9 multiply-accumulates for an image: one forward pass for each view of test-time augmentation."""
     return len(VIEWS[configuration.recipe.tta]) * cost.sizes.num_macs(configuration) / 1e9
 
 

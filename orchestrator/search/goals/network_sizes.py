@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 class NetworkSizes:
-    """Numbers by network, its parameters and, for arithmetic, the size of an image; in a file if one is given."""
+    """Parameters and multiply-accumulates, counted once per network and image size; in `file` if given."""
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
         self.known: dict[str, int] | None = None  # read at the first question
 
     def num_parameters(self, configuration: Configuration) -> int:
-        """Numbers of the network's parameters, frozen ones included."""
+        """Number of the network's parameters, frozen ones included."""
         return self._find(_key(configuration), configuration, _num_parameters)
 
     def num_trained(self, configuration: Configuration) -> int:
-        """Numbers of its parameters that are not frozen."""
+        """Number of the network's parameters that are not frozen."""
         return self._find(f"{_key(configuration)} trained", configuration, _num_trained)
 
     def num_macs(self, configuration: Configuration) -> int:
@@ -50,7 +50,7 @@ class NetworkSizes:
         return self.known[key]
 
     def _read(self) -> dict[str, int]:
-        """Empty where there is no file, it does not read, or another version of the networks wrote it."""
+        """Numbers in the file; empty if it is missing, damaged, or of another version of the networks."""
         if self.file is None:
             return {}
         with suppress(Unreadable, OSError):
@@ -69,7 +69,7 @@ IN_MEMORY = NetworkSizes()
 
 
 def _key(configuration: Configuration) -> str:
-    """What the network is built of; the weights that it starts from do not change its size."""
+    """Key of a network in the file: name and parameters without initial weights, which change no size."""
     shape = {key: value for key, value in configuration.network_params.items() if key != "weights"}
     return f"{configuration.network} {json.dumps(shape, sort_keys=True)}"
 

@@ -1,4 +1,4 @@
-"""What every trial of a study has shown, as the search engine, samplers and status displays need it.
+"""Scores, estimates and verdicts of all trials of a study, for the engine, samplers and status displays.
 
 Everything is read from the ledger, the journal of Optuna and the verdicts in `race.jsonl`, so that a study that was
 killed resumes exactly. Replayed in the order of that file, the records of the ledger give the same verdicts again.
@@ -50,7 +50,7 @@ class RaceState:
         secondary: SecondaryGoals | None = None,
         score_of: ScoreOf = score_trial,
     ) -> None:
-        """log: `race.jsonl`, read at once and appended to. score_of: where scores were kept, what finds them."""
+        """log: `race.jsonl`, read at once and appended to. score_of: scores a trial, or finds its score."""
         self.score_of = score_of
         self.ledger, self.space, self.plan, self.group_of_case = ledger, space, plan, group_of_case
         self.race = Race(rule, [[group_of_case[case_id] for case_id in fold.val] for fold in plan.folds])
@@ -181,7 +181,7 @@ class RaceState:
             self.predictions.update(self._past_of)
 
     def expected(self) -> dict[int, float]:
-        """What the model expects of each trial, fitted to all that is known now; {} where the rule uses none."""
+        """Trial -> Dice predicted by the model, fitted to all scores so far; {} if the rule uses none."""
         if not self.race.rule.uses_predictions:
             return {}
         self.predictions.renew(self._past_of)

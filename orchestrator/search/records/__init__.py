@@ -1,1 +1,1 @@
-"""What is on record of trials and fits, and the scores that follow from it."""
+"""Records of trials and fits on disk, and the scores computed from them."""

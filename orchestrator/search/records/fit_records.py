@@ -1,4 +1,4 @@
-"""What a finished fit leaves on disk, read and checked: a record that was damaged since is none.
+"""Records that finished fits leave on disk, read and checked: a damaged record counts as missing.
 
 A record names its files with their sizes and digests, and holds a digest of itself, so that one that was cut short or
 edited, and still reads, is noticed, too.
@@ -125,7 +125,7 @@ class ScoreRecord:
 
 
 def scored_as(fit_ids: Sequence[str]) -> str:
-    """The name of several networks whose probabilities are averaged; a single one keeps its own."""
+    """Name of the mean of several networks, from the ids of their fits; a single network keeps its own id."""
     if len(fit_ids) == 1:
         return fit_ids[0]
     return hashlib.sha256("\n".join(fit_ids).encode()).hexdigest()[:20]
@@ -194,7 +194,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays as an npz file."""
+    """Content of an npz file with these arrays."""
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # stubs
     return file.getvalue()

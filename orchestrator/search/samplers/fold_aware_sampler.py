@@ -34,7 +34,7 @@ TIME_LEFT = "time_left"  # user attribute of a study
 
 
 class FoldAwareSampler(BaseSampler):
-    """Suggests what is expected to gain most; trials in flight count as seen with their expected value."""
+    """Suggests the configuration of highest expected gain; trials in flight count at their expected value."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -73,10 +73,10 @@ class FoldAwareSampler(BaseSampler):
 
 
 class PosteriorMeans:
-    """What the model expects of finished trials, and of a trial of which more is known since."""
+    """Posterior mean Dice of finished trials, and of single trials with scores newer than the model."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
-        """trials: in order of their numbers. Nothing is expected of them while there are few."""
+        """trials: in order of their numbers. While there are few, no model is fitted."""
         self.finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         space, _ = space_of(self.finished)
         self.model: Model | None = None
@@ -89,11 +89,11 @@ class PosteriorMeans:
             self.values = self.model.over_all_folds(self.seen[1], self.seen[3])
 
     def all(self) -> list[float]:
-        """The value of every finished trial, in order; none while there are few."""
+        """Posterior mean of every finished trial, in order; [] while there are few."""
         return [] if self.model is None else self.model.mean(self.seen[0]).tolist()
 
     def of(self, trial: FrozenTrial, before: int | None) -> float:
-        """The value of a trial with results that the model lacks; before: its place among the finished ones."""
+        """Posterior mean of a trial with scores newer than the model; before: its index in `finished`."""
         assert self.model is not None
         mean, sd = (float(part[0]) for part in self.model.predict(self.box.point(trial.params)[None]))
         shape, weights = self.seen[3:]
@@ -110,7 +110,7 @@ class PosteriorMeans:
 
 
 def encoding(space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]) -> SpaceEncoding:
-    """Where configurations of a space lie; of several networks, as these trials show which parameters each has."""
+    """Encoding of a space; with several networks, the trials show which parameters each network has."""
     of = space_of(trials)[1]
     return ChoiceOfNetworks(NETWORK, space, of) if of else SpaceEncoding(space)
 
@@ -169,7 +169,7 @@ def _names(box: SpaceEncoding, params: Mapping[str, Any]) -> set[str]:
 
 
 def _spread(box: SpaceEncoding, trials: Sequence[FrozenTrial], *, counts_time: bool) -> dict[str, Any]:
-    """The network that was tried least; all else is drawn at random."""
+    """Parameters of the next random trial: the network tried least, by trials or by time; {} for all else."""
     if not isinstance(box, ChoiceOfNetworks):
         return {}
     tried = dict.fromkeys(box.of, 0.0)

@@ -1,4 +1,4 @@
-"""What scores by fold add to the means of trials: how much easier each fold is, and how much fits differ.
+"""Model of scores by fold: effects of folds (how much easier each fold is) and noise (how much fits differ).
 
 Of trial t on fold f the model is y[t, f] = truth of t + effect of f + noise, with effects that are drawn from one
 normal distribution, less their mean. All means over folds weigh a fold by its images, as the mean over images does, and
@@ -56,7 +56,7 @@ class FoldEffects:
 
     @classmethod
     def unknown(cls, num_trials: int) -> FoldEffects:
-        """Where nothing is known of folds."""
+        """No information on the effects of folds: K = 0."""
         return cls(np.zeros((0, 0)), np.zeros((num_trials, 0)), np.zeros(0), np.zeros(0), 0.0, 0)
 
     def scaled(self, unit: float) -> FoldEffects:
@@ -65,7 +65,7 @@ class FoldEffects:
 
     @property
     def count(self) -> int:
-        """K."""
+        """Number K of independent directions of fold effects."""
         return len(self.weights)
 
     def posterior(self, noise: float, spread: float) -> tuple[Array, Array]:

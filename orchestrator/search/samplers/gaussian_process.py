@@ -43,7 +43,7 @@ class Posterior(Protocol):
 
 @dataclass(frozen=True)
 class Seen:
-    """What `GaussianProcess.fit` takes, as bytes: a key under which what follows from it is remembered."""
+    """Arguments of `GaussianProcess.fit` as bytes: a hashable key for caching fitted models."""
 
     dimensions: int
     points: bytes
@@ -73,7 +73,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """Fitted to what was seen; values are kept standardised."""
+    """A Gaussian process fitted to points with values; values are kept standardised."""
 
     points: Array  # (N, D)
     center: float
@@ -113,7 +113,7 @@ class GaussianProcess:
 
     @property
     def tried(self) -> Array:
-        """(N, D)."""
+        """Points (N, D) that the model was fitted to."""
         return self.points
 
     def mean(self, points: Array) -> Array:
@@ -148,7 +148,7 @@ class GaussianProcess:
         return over_all_folds(values, by_fold, self.effects, self.fold_weights)
 
     def seeing(self, more: Array) -> GaussianProcess:
-        """With points (F, D) that count as seen on one fold with the value that is expected of them."""
+        """The model with further points (F, D), each as if seen on one fold with its expected value."""
         one, other = self.points / self.lengths, more / self.lengths
         cross = linalg.solve_triangular(self.factor, matern(cdist(one, other), self.height), lower=True)
         own = matern(cdist(other, other), self.height) + (self.noise + JITTER) * np.eye(len(more))
@@ -160,7 +160,7 @@ class GaussianProcess:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Length scales, and variances over that of the values."""
+    """Hyperparameters of the kernel: length scales, and variances in units of the variance of the values."""
 
     lengths: Array  # (D,)
     height: float
@@ -170,7 +170,7 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Standardised values, and how likely a kernel makes them."""
+    """Points with standardised values, and the likelihood of a kernel given these."""
 
     points: Array  # (N, D)
     values: Array  # (N,)
@@ -186,7 +186,7 @@ class _Evidence:
         by_fold: Array | None,
         fold_weights: Array | None = None,
     ) -> tuple[_Evidence, float, float]:
-        """What `GaussianProcess.fit` takes; with the middle and the unit of the values."""
+        """Evidence from the arguments of `GaussianProcess.fit`; then center and unit of the values."""
         values = over_all_folds(values, by_fold, weights=fold_weights)
         center, unit = float(np.median(values)), float(values.std() + 1e-9)
         effects = (
@@ -248,7 +248,7 @@ def _likely(
     by_fold: Array | None,
     fold_weights: Array | None,
 ) -> Array:
-    """The kernel's logarithms of highest posterior density.
+    """Logarithms of the kernel's hyperparameters of highest posterior density.
 
     They are looked for from those of the first two thirds of the points, which are known where the same were seen
     before.

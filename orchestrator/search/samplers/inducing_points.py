@@ -41,7 +41,7 @@ ROWS = 4096  # points in a piece of a matrix: bounds memory
 
 @dataclass(frozen=True)
 class SparseGaussianProcess:
-    """Fitted to many values; in place of `GaussianProcess`."""
+    """A Gaussian process with inducing points, fitted to many values; replaces `GaussianProcess`."""
 
     points: Array  # (N, D) whose values were seen
     tried: Array  # (T, D), those left out too
@@ -88,11 +88,11 @@ class SparseGaussianProcess:
         return result
 
     def over_all_folds(self, values: Array, by_fold: Array | None) -> Array:
-        """Values over all folds, as of `GaussianProcess`."""
+        """Values (N,) over all folds, as in `GaussianProcess.over_all_folds`."""
         return over_all_folds(values, by_fold, self.effects, self.fold_weights)
 
     def seeing(self, more: Array) -> SparseGaussianProcess:
-        """With points (F, D) that count as seen on one fold with the value that is expected of them."""
+        """The model with further points (F, D), each as if seen on one fold with its expected value."""
         prior, left = _project(self, self.inducing, self.prior_factor, more)
         weighted = prior / (left + self.noise + JITTER)
         expected = (self.mean(more) - self.center) / self.unit
@@ -109,7 +109,7 @@ class SparseGaussianProcess:
 
     @cached_property
     def _weights_of_inducing(self) -> Array:
-        """What the covariance with the inducing points is multiplied by to get the mean, (M,)."""
+        """Weights (M,) of the inducing points: standardised mean = covariance with them @ weights."""
         inner = linalg.solve_triangular(self.factor, self.weights, lower=True, trans=1)
         result: Array = linalg.solve_triangular(self.prior_factor, inner, lower=True, trans=1)
         return result
@@ -180,7 +180,7 @@ def _best_by(rough: GaussianProcess, points: Array) -> NDArray[np.intp]:
 
 
 def _kept(points: Array, leader: int, lengths: Array) -> NDArray[np.intp]:
-    """Places of those that speak, in order: all, or of too many the nearest to a point and some of the others."""
+    """Sorted indices of the values in use: all, or the nearest to point `leader` and some of the others."""
     if len(points) <= MOST:
         return np.arange(len(points))
     order = np.argsort(np.abs((points - points[leader]) / lengths).sum(axis=1), kind="stable")
@@ -191,7 +191,7 @@ def _kept(points: Array, leader: int, lengths: Array) -> NDArray[np.intp]:
 def _posterior(
     kernel: Model, inducing: Array, points: Array, values: Array, folds: Array, tried: Array
 ) -> SparseGaussianProcess:
-    """The model of these values with the kernel and the units of another."""
+    """The sparse model of these values, with the hyperparameters and units of the model `kernel`."""
     standard = (values - kernel.center) / kernel.unit
     own = _covariance(kernel, inducing, inducing)
     prior_factor = linalg.cholesky(own + JITTER * kernel.height * np.eye(len(inducing)), lower=True)
@@ -215,7 +215,7 @@ def _project(kernel: Model, inducing: Array, prior_factor: Array, points: Array)
 
 
 def _covariance(kernel: Model, one: Array, other: Array) -> Array:
-    """(N, D), (M, D) -> (N, M)."""
+    """Prior covariance of standardised values at points (N, D) and (M, D): (N, M)."""
     return matern(cdist(one / kernel.lengths, other / kernel.lengths), kernel.height)
 
 

@@ -34,7 +34,7 @@ class SimulatedTrial:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a proposer is shown: points (N, D), values (N,) with nan for those in flight, folds (N,) they rest on."""
+    """Trials as a proposer sees them: points (N, D), values (N,), nan in flight, numbers of folds (N,)."""
 
     points: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -107,7 +107,7 @@ class WorldFits:
 
 
 class MemoryState:
-    """What fits have shown: see `engine.State`."""
+    """Scores and verdicts of simulated trials in memory; an `engine.State`."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class MemoryState:
         return [f"{number}/{fold}" for fold in missing if folds is None or fold in folds]
 
     def infeasible(self, number: int) -> Verdict | None:
-        """None: a world has no constraints."""
+        """Always None: a world has no constraints."""
         return None
 
     def leave(self, number: int) -> None:
@@ -185,7 +185,7 @@ class MemoryState:
         return self.race.estimate(against) + numbers["best_dice"] - numbers["target"]
 
     def seen(self, numbers: Sequence[int]) -> Seen:
-        """These trials with their estimates."""
+        """Points, estimates and folds of these trials."""
         return Seen(
             np.array([self.trials[number].point for number in numbers]),
             np.array([self.value(number) for number in numbers]),
@@ -210,7 +210,7 @@ class MemoryState:
 
 
 class MemoryTrials:
-    """The trials themselves: see `engine.TrialStore`. The first ones are given, as baselines are."""
+    """Simulated trials in memory, an `engine.TrialStore`. The first ones are given, as baselines are."""
 
     def __init__(self, state: MemoryState, first: Sequence[Point], propose: Proposer, seed: int) -> None:
         self.state, self.trials = state, state.trials
@@ -225,7 +225,7 @@ class MemoryTrials:
         return [number for number, trial in enumerate(self.trials) if trial.state == "open"]
 
     def reopen(self, number: int) -> None:
-        """Nothing is lost in memory."""
+        """Do nothing: in memory no visit is lost."""
 
     def begin(self) -> int:
         number = len(self.trials)
@@ -242,7 +242,7 @@ class MemoryTrials:
         self.trials[number].state = "stopped"
 
     def fail(self, number: int) -> str | None:
-        """None: no fit of a world fails."""
+        """Always None: no fit of a world fails."""
         return None
 
     def shown(self) -> list[Shown]:

@@ -72,7 +72,7 @@ class NetworksInstance(Instance):
         return float(self.lacking[network] + self.scales[network] @ away**2)
 
     def seconds(self, point: Point) -> float:
-        """What a fit of this configuration takes, on average; it depends on the network alone."""
+        """Mean duration of a fit, by network alone; 1 is that of the cheapest network."""
         return float(self.costs[self._place(point)[0]])
 
     def _place(self, point: Point) -> tuple[int, np.ndarray]:

@@ -23,14 +23,14 @@ Point = tuple[float, ...]  # a configuration: every parameter a number from 0 to
 
 @cache
 def recorded() -> dict[str, float]:
-    """What real fits showed: SDs in Dice by part, and how their Dice rises over epochs."""
+    """Parameters measured on real fits: SDs in Dice by source of variance, and those of learning curves."""
     found = json.loads(Path(__file__).with_name("fit_noise.json").read_text(encoding="utf-8"))
     result: dict[str, float] = found["sd"] | found["learning"]
     return result
 
 
 def _recorded(*parts: str) -> float:
-    """The SD of these parts together."""
+    """SD of the sum of these parts of the recorded variance."""
     return float(np.sqrt(sum(recorded()[part] ** 2 for part in parts)))
 
 
@@ -100,7 +100,7 @@ class Instance:
         return [f"x{place}" for place in range(self.world.num_parameters)]
 
     def seconds(self, point: Point) -> float:
-        """What a fit of this configuration takes, on average."""
+        """Mean duration of a fit of this configuration in simulated time: 1 for all."""
         return 1.0
 
     def _choose(self, point: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -68,7 +68,7 @@ def check_builds(space: SearchSpace) -> None:
 
 
 def _augmentation_refusals(space: SearchSpace) -> list[str]:
-    """What is wrong with pipelines of albumentations that trials of this space can have."""
+    """Problems of the albumentations pipelines that trials of this space can have, a line each."""
     names, sizes = (
         space.search[key].extremes
         if key in space.search
@@ -84,14 +84,14 @@ def _augmentation_refusals(space: SearchSpace) -> list[str]:
 
 
 def _asked(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parameters of the recipe that ask something of the network."""
+    """Names of parameters of the recipe that only some networks support and that are not at their default."""
     keys = (*ENCODER, *NO_RESULT)
     defaults = {key: Recipe.model_fields[key].default for key in keys}
     return tuple(key for key in keys if params.get(key, defaults[key]) != defaults[key])
 
 
 def _build_refusal(network: str, values: Mapping[str, Any], asked: Sequence[str]) -> str | None:
-    """What the network has against these values of its parameters, pretrained weights left aside."""
+    """Why a network with these parameters cannot be built, pretrained weights left aside; None if it can."""
     offline = {
         key: value
         for key, value in (("pretrained", False), ("weights", None))
@@ -111,7 +111,7 @@ def _build_refusal(network: str, values: Mapping[str, Any], asked: Sequence[str]
 
 
 def _too_large(name: str, values: Mapping[str, Any], network: torch.nn.Module) -> str | None:
-    """Why no GPU could train a network of this size, if none could."""
+    """Why no GPU could train a network of this size; None if one could."""
     count = sum(one.numel() for one in network.parameters() if one.requires_grad)
     if count <= MOST_TRAINED:
         return None
@@ -127,7 +127,7 @@ def _too_large(name: str, values: Mapping[str, Any], network: torch.nn.Module) -
 
 
 def _lack(key: str, name: str, network: torch.nn.Module) -> str | None:
-    """Why this parameter of the recipe must be at its default for this network, if it must."""
+    """Why this parameter of the recipe must be at its default for this network; None if it need not."""
     if key in ENCODER and not models.encoder_parts(network):
         return (
             f"{key}: {name} has no encoder with weights of its own; expected {OFF[key]:g} for it, in [search] by a "
@@ -144,13 +144,13 @@ def _lack(key: str, name: str, network: torch.nn.Module) -> str | None:
 
 
 def _trains_encoder(network: torch.nn.Module) -> bool:
-    """Whether anything of the encoder asks for a gradient."""
+    """Whether any parameter of the encoder requires a gradient."""
     plain = Recipe.model_validate({})
     return bool(Encoder(network, models.encoder_parts(network), plain).parameters)
 
 
 def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    """The baseline of every network, and it again with each extreme of its parameters and of what asks for one."""
+    """Baseline of each network, then with each extreme of the parameters that concern its build."""
     for network in space.networks:
         base = {**space.baseline_params(), **space.baseline_params(network)}
         yield existing(space, base)
@@ -185,7 +185,7 @@ def check_weights(space: SearchSpace) -> None:
 
 
 def why_no_weights(network: str, params: Mapping[str, Any]) -> str | None:
-    """Why the weights that a network starts from cannot be fetched or read, if they cannot."""
+    """Why the weights that a network starts from cannot be fetched or read; None if they can."""
     try:
         models.build(network, **params)
     except (OSError, ValueError) as error:  # a failed download is an OSError, too
@@ -252,7 +252,7 @@ def _parsed(assignment: str) -> tuple[str, Any]:
 
 
 def _refused_together(params: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
-    """What is wrong with values that are fine one by one; a network is built where its parameters changed."""
+    """Problems of values that are each valid alone; builds the network if `changes` concern it."""
     network = params[NETWORK]
     size, batch = (
         refusal_of([params.get(key, Recipe.model_fields[key].default)], network)

@@ -86,7 +86,7 @@ def _never_used(tables: Tables) -> Iterator[str]:
 
 
 def _first_network(tables: Tables) -> Iterator[str]:
-    """What is wrong with the network that [baseline] names."""
+    """A line if the network that [baseline] names is fixed anyway, or is not one of the space."""
     first = tables.baseline.get(NETWORK)
     if NETWORK in tables.fixed and first is not None:
         yield f"baseline.network: network is fixed, so it has no baseline, found {first!r}"
@@ -218,7 +218,7 @@ def _of_another(tables: Tables, name: str, params: Mapping[str, Any]) -> bool:
 
 
 def _recipes(tables: Tables) -> Iterator[str]:
-    """Values that are fine alone and not together: one or two extremes, the rest as in the baseline."""
+    """Problems of values that are valid alone: at most two at an extreme, the rest as in the baseline."""
     baseline = {**tables.fixed, **tables.baseline}
     searched = [name for name in tables.search if name in RECIPE]
     for size in range(3):

@@ -1,4 +1,4 @@
-"""What a search-space file can say about one parameter: where its values come from, and when it exists."""
+"""Distributions of parameters in a search-space file: their values, and when a parameter exists."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT_END = 0.02
 
 
 class Distribution(BaseModel, ABC):
-    """Where the values of one parameter come from."""
+    """Distribution of one parameter: its values, and the conditions under which it exists."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
@@ -64,13 +64,13 @@ class Distribution(BaseModel, ABC):
         return math.nextafter(low, -math.inf) if end == "lower" else math.nextafter(high, math.inf)
 
     def exact(self, value: Scalar) -> Scalar:
-        """The value itself; where values come in steps, the one that it is but for binary arithmetic."""
+        """The value; one that is a step but for rounding errors of binary arithmetic becomes that step."""
         return value
 
     @property
     @abstractmethod
     def extremes(self) -> Sequence[Scalar]:
-        """Values that stand for all: where these are accepted, so is everything in between."""
+        """Representative values: where a network accepts these, it accepts everything in between."""
 
     @property
     def steps(self) -> Sequence[Scalar]:
@@ -78,7 +78,7 @@ class Distribution(BaseModel, ABC):
         return self.extremes
 
     def under(self, when: Mapping[str, Sequence[Scalar]]) -> Self:
-        """The same values under other conditions."""
+        """A distribution of the same values under other conditions."""
         return self.model_copy(update={"when": {key: tuple(values) for key, values in when.items()}})
 
     def exists(self, params: Mapping[str, Any]) -> bool:

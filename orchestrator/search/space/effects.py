@@ -66,7 +66,7 @@ def _values(tables: Tables, key: str, allowed: Sequence[Scalar] | None) -> Seque
 
 
 def _instead(key: str, other: str) -> str:
-    """What would let it act."""
+    """Advice on `other` under which `key` would have an effect: "use other = A or B", or "change other"."""
     acts = dict(acts_with(key))[other]
     schema = Recipe.model_json_schema()["properties"][other]
     useful = [value for value in (*schema.get("enum", ()), BY_STRENGTH) if acts(value)]

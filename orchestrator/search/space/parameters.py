@@ -1,4 +1,4 @@
-"""What can be searched or fixed: the fields of a recipe, the parameters of networks, and how maps become masks.
+"""Parameters to search or fix: fields of a recipe, parameters of networks, and how maps become masks.
 
 A key is one of these names; a value is refused in words, never by an exception.
 """
@@ -33,7 +33,7 @@ def known_keys(networks: Iterable[str]) -> tuple[str, ...]:
 
 
 def owners(key: str, networks: Sequence[str]) -> tuple[str, ...]:
-    """The networks that have a parameter of this name: all of them for recipe and masks."""
+    """Names of the networks that have this parameter: all of them for parameters of recipe and masks."""
     if key in RECIPE or key in MASKS:
         return tuple(networks)
     return tuple(network for network in networks if key in models.params(network))

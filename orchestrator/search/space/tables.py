@@ -17,7 +17,7 @@ from orchestrator.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class OwnTables:
-    """What a file says of one of its networks alone; it holds in place of what the shared tables say."""
+    """Tables of a search-space file for one network alone; they override the shared tables."""
 
     search: dict[str, Distribution] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
@@ -26,13 +26,13 @@ class OwnTables:
 
     @property
     def keys(self) -> set[str]:
-        """What is searched, fixed or swept for this network in a manner of its own."""
+        """Keys that are searched, fixed or swept for this network alone."""
         return {*self.search, *self.fixed, *self.sweeps}
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a file says, each part well formed, the whole not checked yet.
+    """Content of a search-space file, each part well formed, the whole not checked yet.
 
     The network is one of the fixed values, or, where the file opens several, one of the searched ones. No
     networks: the file names one that does not exist. `search` is by stored names: a parameter of one network's own
@@ -64,14 +64,14 @@ class Tables:
         return found
 
     def baseline_of(self, network: str) -> dict[str, Any]:
-        """What the file says of a network's baseline, by plain names; the values of other networks are left out."""
+        """Baseline values of a network in the file, by plain names; values of other networks are left out."""
         own, search = self.own_of(network), self.search_of(network)
         elsewhere = {plain(name) for name in self.search} - search.keys()
         shared = {key: value for key, value in self.baseline.items() if key not in elsewhere | {NETWORK}}
         return {**shared, **own.baseline}
 
     def member(self, network: str) -> Tables:
-        """One network as a file that opens no other would have it."""
+        """The tables of a file that opens this network alone."""
         return Tables((network,), self.search_of(network), self.fixed_of(network), self.baseline_of(network))
 
 
@@ -122,7 +122,7 @@ def existing(tables: Tables, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def calling_for(tables: Tables, name: str, value: Scalar) -> dict[str, Any]:
-    """A searched value, and those on which its parameter depends."""
+    """A searched parameter with this value, and what it depends on with values under which it exists."""
     params: dict[str, Any] = {}
     for key, values in tables.search[name].when.items():
         params |= calling_for(tables, key, values[0])

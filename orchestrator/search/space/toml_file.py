@@ -111,7 +111,7 @@ def _parts(
     registry: Registry | None,
     prefix: str = "",
 ) -> tuple[dict[str, Distribution], dict[str, Any], dict[str, Any]]:
-    """What is searched and fixed, and the baseline; `prefix` is that of the tables of one network, "unet."."""
+    """Searched parameters, fixed values and baseline; `prefix`: of the tables of one network, "unet."."""
     known: Collection[str] = tables["search"].keys()
     if registry is not None:
         known = registry.keys(networks or registry.names())
@@ -123,7 +123,7 @@ def _parts(
 
 
 def _named(raw: object) -> list[str]:
-    """What `network` names, known or not."""
+    """Names of networks in the value of `network`, known or not."""
     listed = raw.get("choice") if isinstance(raw, dict) else [raw]
     return [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
 
@@ -145,7 +145,7 @@ def _tables(
     refused: Mapping[str, str] = MappingProxyType({}),
     networks: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """The three tables; `refused`: other keys with what is said of them; `networks`: may have tables, too."""
+    """The tables search, fixed and baseline. `refused`: key -> problem; `networks`: may have tables, too."""
     known = _TABLES if prefix else (NETWORK, *_TABLES)
     if len(document) > MOST_KEYS:
         problems.append(_too_many("file", document, "keys"))

@@ -1,4 +1,4 @@
-"""What follows from the records of a study, kept on disk by the digests of what it follows from.
+"""Values computed from the records of a study, cached on disk under digests of their inputs.
 
 The files lie outside of the study's folder and can be deleted at any time: what is missing, does not read or was
 damaged is derived again. A home that cannot be written to is read all the same, only slower. Values of each version of
@@ -37,7 +37,7 @@ RULES = (
 
 @cache
 def digest_of_rules() -> str:
-    """Digest of that code: what another version derived is not found."""
+    """Digest of the code that derives values, so that values of another version are not found."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for name in RULES:
         for file in sorted((root / name).rglob("*.py")) or [root / name]:
@@ -51,26 +51,26 @@ def folder_of_rules() -> str:
 
 
 def key_of(*parts: Any) -> str:
-    """Forty hex digits of plain values and of the code: what something is derived from."""
+    """Key of a derived value: 40 hex digits of the plain values it is derived from, and of the code."""
     return hashlib.sha256(json.dumps([digest_of_rules(), *parts], sort_keys=True).encode()).hexdigest()[:40]
 
 
 def stale_parts(folder: Path) -> tuple[Path, ...]:
-    """What other versions of the code derived of a study: folders, and files of versions that had none."""
+    """Folders derived for a study by other versions of the code, and files by versions without folders."""
     others = (path for path in folder.glob("rules-*") if path.name != folder_of_rules())
     return *others, *(path for path in folder.glob("[0-9a-f]" * 40) if path.is_file())
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A few plain values, and numbers."""
+    """A derived value: a dictionary of plain values, and an array of numbers."""
 
     plain: dict[str, Any]
     values: NDArray[np.float64]
 
 
 class DerivedFiles:
-    """Derived values by key, a file each, and which records were found sound."""
+    """Derived values by key, one file each, and the records that were found sound."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class DerivedFiles:
         self._is_changed = False
 
     def find(self, key: str) -> Derived | None:
-        """None where nothing is kept under that key, or its file does not read."""
+        """The value kept under a key; None if there is none, or its file does not read."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             digest, _, content = (self.folder / folder_of_rules() / key).read_bytes().partition(b"\n")
             if hashlib.sha256(content).hexdigest().encode() != digest:
@@ -89,7 +89,7 @@ class DerivedFiles:
         return None
 
     def keep(self, key: str, plain: Mapping[str, Any], values: NDArray[np.float64] | None = None) -> None:
-        """Write them down, if the home can be written to."""
+        """Write a derived value, if the home can be written to."""
         numbers = np.zeros(0) if values is None else np.ascontiguousarray(values, dtype=np.float64)
         head = json.dumps({"plain": dict(plain), "shape": numbers.shape}).encode()
         content = b"\n".join((head, numbers.tobytes()))

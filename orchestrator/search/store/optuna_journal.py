@@ -24,7 +24,7 @@ OVER = (TrialState.COMPLETE, TrialState.PRUNED)  # for good: what failed may be 
 
 @dataclass(frozen=True)
 class Journal:
-    """What a journal holds, and why it is not what was written, if so."""
+    """Trials of a study in its Optuna journal, and the damage of the file, if any."""
 
     trials: list[FrozenTrial]  # of the study of that name; none where there is no such study
     damage: str | None  # the lines that do not read, or what it lacks that is on record
@@ -57,7 +57,7 @@ def _load(storage: JournalStorage, name: str) -> optuna.Study | None:
 
 
 class _InMemory(BaseJournalBackend):
-    """The entries of a journal that was read already; it takes no more."""
+    """Read-only journal backend for Optuna with the entries of a journal that was read already."""
 
     def __init__(self, entries: Sequence[dict[str, Any]]) -> None:
         self.entries = entries
@@ -76,7 +76,7 @@ def write_journal(
     trials: Sequence[FrozenTrial],
     end: Mapping[str, Any] | None,
 ) -> None:
-    """A journal that holds these trials, and why no new one is begun; it appears whole.
+    """Write a journal with these trials and the reason why no new one is begun, whole or not at all.
 
     An empty one has a mark that trials are asked for again, so that it does not contradict fits on record.
     """
@@ -92,7 +92,7 @@ def write_journal(
 
 
 def _entries(content: bytes) -> list[dict[str, Any]]:
-    """The lines of a journal. Raises `Unreadable`."""
+    """Entries of a journal, a dictionary a line. Raises `Unreadable`."""
     entries = []
     lines = content.split(b"\n")
     for number, line in enumerate(lines, start=1):

@@ -58,7 +58,7 @@ Standing = list[tuple[StudyTrial, TrialScore]]  # trials with all their folds, b
 
 @dataclass(frozen=True)
 class StudySnapshot:
-    """What a study is made of, its trials and their scores."""
+    """A study on disk at one moment: its specification, split, trials, scores and champion."""
 
     store: StudyStore
     derived: DerivedFiles = field(init=False, repr=False, compare=False)
@@ -80,12 +80,12 @@ class StudySnapshot:
 
     @property
     def ledger(self) -> Ledger:
-        """Where records lie; `find` and `find_scores` read them once."""
+        """The ledger of fits and scores; `find` and `find_scores` read each of its records once."""
         return self.store.ledger
 
     @cached_property
     def record(self) -> StudyRecord:
-        """What the study was made of, and the options of its last run. Raises `BadStudy`."""
+        """Content of `study.json`: inputs of the study, options of its last run. Raises `BadStudy`."""
         return self.store.record()
 
     @property
@@ -95,7 +95,7 @@ class StudySnapshot:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """Raises `BadSpace` where the file is not what the study was made of."""
+        """The search space. Raises `BadSpace` if its file is not the one that the study was made of."""
         return read_space(self.store.space_file, self.record.made_of)
 
     @cached_property
@@ -113,17 +113,17 @@ class StudySnapshot:
 
     @property
     def unseen(self) -> tuple[Dataset, ...]:
-        """Datasets that it only tests on."""
+        """Datasets that the study only tests on."""
         return self._datasets[1]
 
     @cached_property
     def plan(self) -> SplitPlan:
-        """Raises `BadSplit` where the file was damaged, or the datasets are others by now."""
+        """The split. Raises `BadSplit` where the file was damaged, or the datasets are others by now."""
         return read_split(self.store.splits_file, self.datasets, self.unseen)
 
     @cached_property
     def group_of_case(self) -> dict[str, str]:
-        """Case id -> group, near-duplicates merged, of all datasets: what an interval draws whole."""
+        """Case id -> group, near-duplicates merged, of all datasets: an interval resamples whole groups."""
         return group_of_case((*self.datasets, *self.unseen), self.plan.near_duplicates)
 
     def groups_of(self, case_ids: Iterable[str]) -> list[str]:
@@ -358,7 +358,7 @@ class StudySnapshot:
 
     @cached_property
     def front(self) -> tuple[int, ...]:
-        """The finished trials that none is better than in all objectives; none where there is one objective."""
+        """Numbers of the finished trials on the Pareto front; () where there is one objective."""
         if not self.secondary.objectives:
             return ()
         return tuple(sorted(front(self.values(self.feasible()), self.secondary.directions)))

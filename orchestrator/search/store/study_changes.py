@@ -1,4 +1,4 @@
-"""What of a study is not as it was begun, key by key, when it is resumed."""
+"""Differences between a study as it was begun and as it is resumed, key by key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADVICE = "a study cannot change what it is made of; give the new one a name with
 
 
 def changed_keys(was: StudyRecord, now: StudyRecord) -> list[str]:
-    """Fields of the specification that may not change, and keys of what the study was made of, that differ."""
+    """Names of the inputs, and of fields of the specification that may not change, that differ."""
     made_of = ("space", "splits", "datasets", "unseen", "fit_version")
     fixed = [name for name, one in FIELDS.items() if one.option.is_fixed]
     pairs: list[tuple[Any, Any, str]] = [(was.made_of, now.made_of, name) for name in made_of]
@@ -26,13 +26,13 @@ def changed_keys(was: StudyRecord, now: StudyRecord) -> list[str]:
 
 
 def change_of(was: StudyRecord, now: StudyRecord, name: str) -> str:
-    """One key: "seed: was 0, now 7"."""
+    """Difference in one key as text: "seed: was 0, now 7"."""
     before, after = (getattr(one.spec if name in FIELDS else one.made_of, name) for one in (was, now))
     return f"{name}: was {_words(before)}, now {_words(after)}"
 
 
 def dataset_changes(key: str, was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """Datasets by name -> fingerprint: which were added or left out, and which hold other files."""
+    """Datasets that were added, left out, or have other files, a line each; was, now: name -> fingerprint."""
     if was.keys() != now.keys():
         yield f"{key}: was {_words(sorted(was))}, now {_words(sorted(now))}"
     for name in sorted(was.keys() & now.keys()):
@@ -41,7 +41,7 @@ def dataset_changes(key: str, was: Mapping[str, str], now: Mapping[str, str]) ->
 
 
 def space_changes(was: SearchSpace, now: SearchSpace) -> list[str]:
-    """Parameter by parameter."""
+    """A line for each parameter of the search space that differs."""
     return [f"space, {change}" for change in changes(was, now)] or ["space: was written for another version"]
 
 

@@ -1,4 +1,4 @@
-"""What `study.json` holds: the specification of a study, and what it was made of. Compared when a study is resumed."""
+"""Content of `study.json`: specification and inputs of a study. Compared when a study is resumed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _validated(found: Mapping[str, Any]) -> StudySpec:
 
 
 def _flag(place: Sequence[int | str]) -> str:
-    """An option as the command line spells it."""
+    """Name of an option as the command line spells it."""
     name = str(place[0])
     return (FIELDS[name].option.flag if name in FIELDS else None) or f"--{name.replace('_', '-')}"
 
@@ -104,7 +104,7 @@ CHECKS = {"objectives": _objectives, "constraints": _constraints, "warm_start": 
 
 
 class MadeOf(BaseModel):
-    """What a study was made of, as `study.json` holds it next to the specification."""
+    """Inputs of a study, as digests: space, split and datasets; in `study.json` next to the specification."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -129,7 +129,10 @@ class StudyRecord:
         return self.made_of.model_dump(exclude_none=True) | asdict(self.spec)
 
     def resumed(self, spec: StudySpec) -> StudyRecord:
-        """With the options of the run that goes on; where it names no earlier studies and no database, those it has."""
+        """The record with the options of the resuming run.
+
+        Earlier studies and the database stay where these options name none.
+        """
         own = self.spec
         spec = replace(
             spec, warm_start=spec.warm_start or own.warm_start, storage=spec.storage or own.storage

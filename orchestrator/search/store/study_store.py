@@ -1,4 +1,4 @@
-"""A study on disk: its folder, what it was made of, and its trials as they stand. Read by every command."""
+"""A study on disk: its folder, inputs and trials. Read by every command."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ OUTER = ".outer-"  # between the name of a study and the number of an outer fold
 
 @dataclass(frozen=True)
 class StudyStore(StudyFolder):
-    """A study on disk: what it was made of, and its trials as they stand."""
+    """A study on disk: its folder, inputs and trials."""
 
     def refuse_unknown(self) -> None:
         """Raises `BadStudy` where there is no such study, with the names of those that there are."""
@@ -60,7 +60,7 @@ class StudyStore(StudyFolder):
             )
 
     def record(self) -> StudyRecord:
-        """What the study was made of, and the options of its last run. Raises `BadStudy` where there is no study."""
+        """Content of `study.json`: inputs of the study, options of its last run. `BadStudy` if none."""
         self.refuse_unknown()
         try:
             return read_record(parse_json(self.manifest_file, dict[str, Any]))
@@ -82,12 +82,12 @@ class StudyStore(StudyFolder):
 
     @property
     def spec(self) -> StudySpec:
-        """The specification of its last run; the default before there is one."""
+        """Specification of the study's last run; the default before there is one."""
         return self.record().spec if self.exists() else StudySpec()
 
     @property
     def warm_start(self) -> tuple[str, ...]:
-        """The studies that recommended its first configurations."""
+        """Names of the studies that recommended the first configurations of this one."""
         return self.spec.warm_start
 
     def warm_start_configurations(self) -> list[dict[str, Any]]:
@@ -224,13 +224,13 @@ class StudyStore(StudyFolder):
                 return made
 
     def name_values(self, study: optuna.Study) -> None:
-        """Optuna's dashboard calls objectives "Objective 0" otherwise."""
+        """Name the study's objectives in Optuna: its dashboard calls them "Objective 0" otherwise."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([self.objective().label(), *self.secondary().names])
 
     def _kept(self) -> tuple[BaseStorage, str]:
-        """Where the Optuna study is, and its name there."""
+        """Storage of the Optuna study, and its name there."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if (url := self.storage) is None:
             return open_journal(self.journal_file), self.name
@@ -327,7 +327,7 @@ def find_study(home: Path, name: str | None) -> StudyStore:
 
 
 def whole_study(home: Path, name: str) -> str:
-    """The name of the study that one of an outer fold belongs to; any other is its own."""
+    """Name of the study that the study of an outer fold belongs to; any other name is returned as it is."""
     whole, mark, number = name.rpartition(OUTER)
     return whole if mark and number.isdigit() and StudyStore(home, whole).exists() else name
 

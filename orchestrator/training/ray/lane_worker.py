@@ -1,4 +1,4 @@
-"""What runs in every worker of a lane: it takes a job, performs it with the other ranks, and reports its end."""
+"""Main loop of every worker of a lane: take a job, perform it with the other ranks, report its end."""
 
 from __future__ import annotations
 

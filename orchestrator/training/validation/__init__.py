@@ -1,1 +1,1 @@
-"""What a network predicts for validation images: after each epoch, and once its fit is over."""
+"""Predictions of a network for validation images, after each epoch and after the fit, and their scores."""

@@ -35,7 +35,7 @@ LOWEST = "The lowest Dice of all validation images, then low ones of which a pic
 
 @dataclass(frozen=True)
 class Detection:
-    """Images that are right as a whole, and all of their kind; polyps that are found."""
+    """Sensitivity and specificity of images, and counts of polyps as objects."""
 
     found: Share  # with a polyp, of which the mask touches some
     left_empty: Share  # without a polyp, that got no mask
@@ -57,7 +57,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a model besides its mean scores."""
+    """Facts on a model besides mean scores: intervals, strata, cost, search, failures, owners' statements."""
 
     intervals: Mapping[str, Mapping[str, tuple[float, Interval]]]  # images -> metric -> mean, 95 % interval
     strata: Sequence[ScoreLine]  # validation images by dataset, center, size, presence
@@ -87,7 +87,7 @@ and use during colonoscopy; other organs, capsule endoscopy and other modes of l
 
 
 def intervals(evidence: Evidence, alone: str = "") -> str:
-    """Every score with its interval; `alone`: whose networks those of outlines and polyps are, where not of all."""
+    """Section on the intervals of all scores; `alone`: whose networks those of masks are, if not of all."""
     tables = [_interval_table(name, rows) for name, rows in evidence.intervals.items()]
     if evidence.of_masks:
         tables.append(_interval_table("validation images, by outlines and polyps", evidence.of_masks))
@@ -171,7 +171,7 @@ def _outside_polyps(detection: Detection) -> list[str]:
 
 
 def _share(name: str, share: Share, what: str) -> str:
-    """sensitivity 95.0 %, 95 % 80.0 to 99.0 (19 of 20 images ...)."""
+    """A rate as text: "sensitivity 95.0 %, 95 % 80.0 to 99.0 (19 of 20 images ...)"."""
     if not share.total:
         return f"{name} is unknown, for there are no such images"
     value = f"{100 * share.num / share.total:.1f} %{with_ends(share.interval)}"
@@ -208,7 +208,7 @@ def cost(evidence: Evidence) -> str:
 
 
 def latency(fps: float | None, machine: str) -> str:
-    """How long one image takes there, for people who look at video."""
+    """Time of one image on a machine, as text for people who look at video."""
     if not fps:
         return "How long an image takes was not measured."
     pace = "keeps up with" if fps >= VIDEO else "is slower than"
@@ -220,7 +220,7 @@ def latency(fps: float | None, machine: str) -> str:
 
 
 def licences(evidence: Evidence) -> str:
-    """What the owners of the data state, and what follows for the weights."""
+    """Section on the licences that the owners of the data state; that of the weights is not stated."""
     rows = [_statement(dataset, said) for dataset, said in evidence.statements.items()]
     return "\n".join(
         [
@@ -232,7 +232,7 @@ def licences(evidence: Evidence) -> str:
 
 
 def _statement(dataset: str, said: Mapping[str, str]) -> str:
-    """One line, by the owner's words; what is not stated comes last."""
+    """One line with the statements of a dataset's owner; fields that are not stated come last."""
     parts = [f"{field}: {said[field]}" for field in FIELDS if field in said]
     missing = ", ".join(field for field in FIELDS if field not in said)
     parts += [f"{NOT_STATED}: {missing}"] if missing else []

@@ -57,7 +57,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class Making:
-    """What it would take to make the model again."""
+    """Facts for reproducing the model: command, revision, hardware, versions, date, number of trials."""
 
     command: str
     git_revision: str
@@ -69,7 +69,7 @@ class Making:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What was exported."""
+    """Facts on the exported model: trial, network, parameters, masks, members, training."""
 
     study: str
     trial: int
@@ -87,7 +87,7 @@ class ModelFacts:
 
 
 def num_range(counts: Sequence[int]) -> str:
-    """(278, 279, 278) -> 278 to 279."""
+    """Range of counts as text: (278, 279, 278) -> "278 to 279"."""
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low} to {high}"
 

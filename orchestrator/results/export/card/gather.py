@@ -1,4 +1,4 @@
-"""What is known of a trial of a study besides its mean scores, from the facts that `orchestrator report` shows."""
+"""Evidence on a trial besides its mean scores, from the facts that `orchestrator report` shows."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _of_masks(snapshot: StudySnapshot, scored: MaskValues) -> dict[str, tuple[fl
 
 
 def _search(study: StudyFacts) -> Iterator[str]:
-    """Sampler, race, budget, what became of the trials."""
+    """Sentences on the search: sampler, race, budget, numbers of trials by outcome."""
     states = Counter(trial.state for trial in study.trials)
     by_state = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     race = (

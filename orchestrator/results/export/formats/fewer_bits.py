@@ -34,7 +34,7 @@ class StudyImages:
 
 @dataclass(frozen=True)
 class Loss:
-    """What a smaller network costs: Dice over the same images, by the same rule for masks."""
+    """Dice of a network of fewer bits and of model.onnx, over the same images, by the same rule for masks."""
 
     dice: float
     dice_of_model: float  # of model.onnx
@@ -48,7 +48,7 @@ class Loss:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """What onnxruntime's tools log and warn of each layer that has no smaller form stays unsaid; errors do not."""
+    """Context in which onnxruntime's tools log errors only, no warning of layers without a smaller form."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     onnxruntime.set_default_logger_severity(3)  # error
@@ -63,7 +63,7 @@ def quietly() -> Iterator[None]:
 
 @quietly()
 def write_half(network: onnx.ModelProto, path: Path) -> None:
-    """Weights and sums of 16 bits; inputs and outputs stay float32."""
+    """Write the network with weights and sums of 16 bits; inputs and outputs stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     copied = onnx.ModelProto()
@@ -73,7 +73,7 @@ def write_half(network: onnx.ModelProto, path: Path) -> None:
 
 @quietly()
 def write_int8(source: Path, path: Path, images: StudyImages, size: int, scale: float) -> None:
-    """Weights and activations of 8 bits, whose ranges are those that training images have; QDQ, one scale a channel."""
+    """Write weights and activations of 8 bits, ranges from training images; QDQ, one scale a channel."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

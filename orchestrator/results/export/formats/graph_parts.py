@@ -1,4 +1,4 @@
-"""What comes before and after the network in pipeline.onnx, in ONNX Script: the same steps as `Bundle.predict` takes.
+"""Steps before and after the network in pipeline.onnx, in ONNX Script: the same as in `Bundle.predict`.
 
 ONNX has no area average, and its linear interpolation does not round as OpenCV's does. So both are written out: each
 output pixel is a weighted sum of the pixels that it covers, or of its four neighbours. Of the two, the one that an

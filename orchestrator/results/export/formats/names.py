@@ -49,18 +49,18 @@ def formats_of(text: str | None, masks: PostProcess | None = None) -> tuple[str,
 
 
 def need_images(formats: Sequence[str]) -> bool:
-    """Whether any of these formats takes images of the study to make or to measure."""
+    """Whether any of these formats needs images of the study, for calibration or for measuring."""
     return any(name in WITH_IMAGES for name in formats)
 
 
 def only_with_export(folder: str | Path | None, option: str = OPTION) -> None:
-    """Raises `BadBundle` where something is asked of an export, and there is none."""
+    """Raises `BadBundle` where an option of an export is given without a folder to export to."""
     if folder is None:
         raise BadBundle(option, "expected --export FOLDER beside it, found none")
 
 
 def format_lines(folder: Path, formats: Sequence[str], masks: PostProcess) -> Iterator[str]:
-    """What lies in an export, and what each form of fewer bits costs."""
+    """Lines on an export: why it has no pipeline.onnx, and size and Dice of each form of fewer bits."""
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if "pipeline" not in formats and (reason := why_no_pipeline(masks)):
         yield f"no pipeline.onnx: {reason}; predict.py does it"

@@ -1,1 +1,1 @@
-"""What predictions are made of: files to read, videos, the device, what is counted in a mask."""
+"""Parts of a prediction: files to read, videos, the device, measurements of masks."""

@@ -22,7 +22,7 @@ DRIVER = Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev
 
 
 def on_device(bundle: Bundle, wanted: Wanted) -> tuple[Bundle, str]:
-    """The bundle there, and what that is in words. auto: a GPU where there is one. `BadMachine`: cuda, and no GPU."""
+    """The bundle on a device, and its name. auto: a GPU if there is one. `BadMachine`: cuda without a GPU."""
     if wanted == "cpu" or (wanted == "auto" and not any(path.exists() for path in DRIVER)):
         return bundle, "the CPU (ONNX Runtime)"
     import torch
@@ -38,7 +38,7 @@ def on_device(bundle: Bundle, wanted: Wanted) -> tuple[Bundle, str]:
 
 
 class TorchSession:
-    """What a bundle needs of a session of ONNX Runtime."""
+    """Replacement for a session of ONNX Runtime, with the one method that a bundle calls."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self.network, self.device = network.to(device).eval(), device
@@ -55,7 +55,7 @@ class TorchSession:
 
 
 def network_of(bundle: Bundle) -> nn.Module:
-    """The network, or the mean of several, of a bundle's weights. `BadBundle` where this version has none such."""
+    """The network of a bundle, or the mean of several. `BadBundle`: this version has no such network."""
     from safetensors.torch import load_file
 
     from orchestrator.training.validation.test_time_averaging import averaged

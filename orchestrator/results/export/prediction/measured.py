@@ -1,4 +1,4 @@
-"""What is counted in a mask: pixels, share of the frame, polyps; and the table of all images of a prediction."""
+"""Measurements of a mask (pixels, share of the frame, polyps), and the table of all images of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = ("file", "frame", "seconds", "width", "height", "polyp_pixels", "polyp_
 
 @dataclass(frozen=True)
 class Measured:
-    """One mask; polyps are pieces whose pixels touch, at a corner too."""
+    """Measurements of one mask; polyps are pieces whose pixels touch, at a corner too."""
 
     width: int
     height: int
@@ -26,7 +26,7 @@ class Measured:
 
 
 def measured(mask: NDArray[np.bool_]) -> Measured:
-    """Count in a mask bool (H, W)."""
+    """Measurements of a mask bool (H, W)."""
     height, width = mask.shape
     count, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     pixels = int(np.count_nonzero(mask))
@@ -34,7 +34,7 @@ def measured(mask: NDArray[np.bool_]) -> Measured:
 
 
 def table(rows: Iterable[tuple[str, int | None, float | None, Measured]]) -> bytes:
-    """File, frame from 1 and its time where it is a video's, and what was counted, as CSV."""
+    """Content of polyps.csv: file, frame from 1 and its time where it is a video's, and the measurements."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)

@@ -30,7 +30,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 @dataclass(frozen=True)
 class PredictedVideo:
-    """What was written for one video."""
+    """Files written for one video, its frame rate, and measurements of each frame."""
 
     video: Path
     mask: Path  # FFV1, gray, 0 and 255
@@ -46,7 +46,7 @@ class PredictedVideo:
 
     @property
     def seconds_apart(self) -> float:
-        """The longest time between a frame here and in the results, whose rate does not vary."""
+        """Longest time between a frame of the video and of the results, whose rate is constant; seconds."""
         counted = (number / self.frames_per_second for number in range(len(self.seconds)))
         return max(abs(own - one) for own, one in zip(self.seconds, counted, strict=True))
 
@@ -104,14 +104,14 @@ def predict_video(
 
 
 def _times(read: list[float], rate: float) -> tuple[tuple[float, ...], bool]:
-    """Seconds of frames as they were read where these rise, else by the rate; and which of the two."""
+    """Times of frames in s, as read if these rise, else by the rate; and whether they are as read."""
     if all(earlier < later for earlier, later in itertools.pairwise(read)):
         return tuple(read), True
     return tuple(number / rate for number in range(len(read))), False
 
 
 def padding_of(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that make both sides even: OpenCV's writers cut off what is odd, and say nothing."""
+    """Rows and columns that make both sides even: OpenCV's writers cut off odd ones, and say nothing."""
     return height % 2, width % 2
 
 
@@ -121,7 +121,7 @@ def results_of(name: Path, probabilities: bool) -> list[Path]:
 
 
 def num_frames(video: Path) -> int:
-    """Frames that a file announces; 0 if it does not open."""
+    """Number of frames that a file announces; 0 if it does not open."""
     capture = cv2.VideoCapture(str(video))
     try:
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
@@ -155,14 +155,14 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[tuple[NDArray[np.uint8], floa
 
 
 def _names(name: Path, probabilities: bool) -> dict[str, tuple[Path, str]]:
-    """What is written -> path and codec."""
+    """Kind of result ("mask", "overlay", "probability") -> path and codec."""
     named = {"mask": ("_mask.mkv", LOSSLESS), "overlay": ("_overlay.mp4", SMALL)}
     named |= {"probability": ("_probability.mkv", LOSSLESS)} if probabilities else {}
     return {key: (name.with_name(name.name + ending), codec) for key, (ending, codec) in named.items()}
 
 
 class _Writer:
-    """A video that appears when it is complete."""
+    """Writer of a video file that appears under its name when it is complete."""
 
     def __init__(self, path: Path, codec: str, rate: float, image: NDArray[np.uint8]) -> None:
         self.path, self.partial = path, partial_of(path).with_suffix(path.suffix)

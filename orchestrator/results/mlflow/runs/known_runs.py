@@ -1,4 +1,4 @@
-"""What MLflow holds of the runs of one study, read once."""
+"""Runs of one study in MLflow, read once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
 @dataclass
 class KnownRun:
-    """What MLflow holds about a run, so that it need not be asked again."""
+    """A run as MLflow has it, kept so that the server need not be asked again."""
 
     key: Key
     run_id: str
@@ -42,17 +42,17 @@ class KnownRun:
 
     @property
     def first_epoch(self) -> int:
-        """The step of its first epoch."""
+        """Step of the run's first epoch."""
         return int(self.tags.get(FIRST_EPOCH, "0"))
 
     @property
     def is_cut(self) -> bool:
-        """Whether it is of a fit that was cut before its end."""
+        """Whether the run is of a fit that was cut before its end."""
         return self.tags.get("cut") == "true"
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has ended, and has all that this version writes."""
+        """Whether the run has ended, and has all that this version of the program writes."""
         return self.status in ("FINISHED", "FAILED") and self.tags.get(LAYOUT_TAG) == LAYOUT
 
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunTable:
-    """What MLflow holds of a study, read once."""
+    """Experiment and runs of a study in MLflow, read once, then kept up to date."""
 
     def __init__(
         self, client: MlflowClient, experiment: str, artifact_location: str | None, tags: Mapping[str, str]
@@ -55,7 +55,7 @@ class RunTable:
                 known[name] = value
 
     def find(self, role: str, trial: object = "", fit_id: str = "") -> KnownRun | None:
-        """A run; None where there is none yet."""
+        """The run of a role, trial and fit; None where there is none yet."""
         return self._runs.get(Key(role, str(trial), fit_id))
 
     def running(self) -> list[KnownRun]:
@@ -84,7 +84,7 @@ class RunTable:
         return run
 
     def open(self, key: Key, name: str, at: int, tags: Mapping[str, str] | None = None) -> KnownRun:
-        """A run, which is made where there is none."""
+        """The run of a key, which is made where there is none."""
         run = self._runs.get(key)
         if run is None:
             found_by = {field: value for field, value in key._asdict().items() if value}

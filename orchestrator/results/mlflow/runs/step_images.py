@@ -21,7 +21,7 @@ WEBP_QUALITY = 75
 
 
 def image_key(case_id: str) -> str:
-    """What the page calls the images of a case."""
+    """Key of the images of a case, under which MLflow's page lists them."""
     return f"followed {NOT_IN_A_KEY.sub('_', case_id.split('/', 1)[-1])}"
 
 

@@ -1,1 +1,1 @@
-"""What MLflow's pages show of a study, and the server that shows them."""
+"""Pages of a study in MLflow: descriptions, views, and the server."""

@@ -32,7 +32,7 @@ All scores are shares from 0 to 1. Epochs are counted from 1. Nothing that is im
 
 
 def experiment_note(study: StudyStore, plan: SplitPlan) -> str:
-    """What the experiment is, how its runs are ordered, and what its metrics mean."""
+    """Description of the experiment: its question, the order of its runs, the meaning of its metrics."""
     return (
         f"**Study `{study.name}`**: {_question(study, plan)}\n\n"
         "*Views*, next to the title, has the trials by Dice, the folds with their curves, and the networks that were "
@@ -41,7 +41,7 @@ def experiment_note(study: StudyStore, plan: SplitPlan) -> str:
 
 
 def study_note(study: StudyStore, plan: SplitPlan, num_trials: int, end: str | None) -> str:
-    """What was asked, and how far it is."""
+    """Description of the study's run: its question, number of trials, and state."""
     how = f"It ended: {end}." if end else "It has not ended."
     return f"{_question(study, plan)}\n\n{counted(num_trials, 'trial')} so far. {how}"
 
@@ -49,7 +49,7 @@ def study_note(study: StudyStore, plan: SplitPlan, num_trials: int, end: str | N
 def champion_note(
     trial: StudyTrial, run_link: str, metrics: Mapping[str, float], reasons: Sequence[str]
 ) -> str:
-    """The end of a study: its champion, with a link to the run."""
+    """Description of a finished study: its champion, with a link to the run."""
     scores = "\n".join(f"| `{name}` | {value:.4f} |" for name, value in metrics.items() if "dice" in name)
     why = "\n".join(f"- {reason}" for reason in reasons)
     return (
@@ -59,13 +59,13 @@ def champion_note(
 
 
 def trial_note(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective) -> str:
-    """What a trial is, and what it has shown."""
+    """Description of a trial: its searched parameters and its scores."""
     head = f"**Trial {trial.number}**{' (the baseline)' if trial.number == 0 else ''}, {_searched(trial.searched)}."
     return f"{head}\n\n{_shown(trial, metrics, objective)}"
 
 
 def network_note(study: str, network: Network) -> str:
-    """The exported network, and how it was trained."""
+    """Description of an exported network and of its training."""
     trained = "\n".join(
         f"- {one.label}: {counted(one.num_images, 'image')}, {one.num_epochs} of {one.schedule} epochs"
         for one in network.training
@@ -99,7 +99,7 @@ def _shown(trial: StudyTrial, metrics: Mapping[str, float], objective: Objective
 
 
 def _cross_fitted(metrics: Mapping[str, float]) -> str:
-    """Empty of one fold, whose threshold no other chooses."""
+    """Sentence on the cross-fitted Dice; "" with a single fold, whose threshold no other fold chooses."""
     if CROSS_FITTED not in metrics:
         return ""
     limits = _limits(CROSS_FITTED, metrics)

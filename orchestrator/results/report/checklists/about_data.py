@@ -1,4 +1,4 @@
-"""What a study answers to items on data: sources, exclusions, partitions. None: the study has no fact for it."""
+"""Answers of a study to checklist items on data: sources, exclusions, partitions. None: no fact."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sources(study: StudyFacts) -> str | None:
 
 
 def stated(*fields: str) -> Fact:
-    """What is stated of all datasets of a study, by field; None where something is not stated of one of them."""
+    """Function that answers with the owners' statements in these fields; None unless each dataset has one."""
 
     def answer(study: StudyFacts) -> str | None:
         known = [one for one in study.datasets if any(field in one.card for field in fields)]

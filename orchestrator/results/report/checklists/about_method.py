@@ -1,4 +1,4 @@
-"""What a study answers to items on its method: network, training, selection, machines. None: it has no fact for it."""
+"""Answers of a study to checklist items on method: network, training, selection, machines. None: no fact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study answers to items on its results: scores, failures, limits. None: the study has no fact for it."""
+"""Answers of a study to checklist items on results: scores, failures, limits. None: no fact."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def baseline(study: StudyFacts) -> str | None:
 
 
 def sensitivity(study: StudyFacts) -> str | None:
-    """What is known of other thresholds, seeds, folds and hyperparameters."""
+    """Sentences on the effect of other thresholds, seeds, folds and hyperparameters."""
     champion, found = study.champion, list[str]()
     if champion is None:
         return None

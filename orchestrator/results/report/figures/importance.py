@@ -60,7 +60,7 @@ def conditional_importances(study: StudyFacts) -> dict[str, tuple[float, int]]:
 
 
 def without_importance(study: StudyFacts) -> list[str]:
-    """Searched parameters of which nothing is said, for too few complete trials have them in several values."""
+    """Searched parameters without an importance, for too few complete trials have them in several values."""
     return sorted({*study.varied} - {*importances(study), *conditional_importances(study)})
 
 
@@ -86,7 +86,7 @@ def _explained(study: StudyFacts, trials: Sequence[TrialFacts]) -> dict[str, flo
 
 
 def conditional_caption(study: StudyFacts) -> str:
-    """What the figure of importance shows of parameters that some trials lack, and what it leaves out."""
+    """Caption on parameters that some trials lack: which the figure shows, and which it leaves out."""
     some, none = conditional_importances(study), without_importance(study)
     shown = " Orange: of parameters that only some trials have, among these trials." if some else ""
     is_empty = not some and not importances(study)
