@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.console.options import DEFAULT_HOME, Home, TrackingUri
-from orchestrator.terminal.printing import out
+from orchestrator.cli.console.options import DEFAULT_HOME, AsJson, Home, TrackingUri
+from orchestrator.terminal.printing import out, print_json
 
 
 def sync(
     study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
     home: Home = DEFAULT_HOME,
     tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write what MLflow, or the CSV files, lack of a study, from its records on disk.
 
@@ -22,5 +23,9 @@ def sync(
     """
     from orchestrator.api import studies
 
-    for line in studies.sync(study, home=home, tracking_uri=tracking_uri).lines():
+    synced = studies.sync(study, home=home, tracking_uri=tracking_uri)
+    if as_json:
+        print_json(synced.as_dict())
+        return
+    for line in synced.lines():
         out.print(line, markup=False, highlight=False)

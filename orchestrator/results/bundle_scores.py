@@ -246,10 +246,12 @@ class BundleScores:
         for name, (mean, (low, high)) in self.means.items():
             found = {name: mean, f"{name}_low": low, f"{name}_high": high}
             metrics |= {key: value for key, value in found.items() if math.isfinite(value)}
-        found_polyps = self.polyps
-        metrics["false_positives_per_image"] = found_polyps.false_positives_per_image
-        if found_polyps.sensitivity is not None:
-            metrics["polyp_sensitivity"] = found_polyps.sensitivity
+        polyps = self.polyps.as_dict()
+        for name in ("sensitivity", "false_positives_per_image"):
+            as_metric = "polyp_sensitivity" if name == "sensitivity" else name
+            for end in ("", "_low", "_high"):
+                if (value := polyps[f"{name}{end}"]) is not None:
+                    metrics[f"{as_metric}{end}"] = value
         metrics["images_per_second"] = evaluation.images_per_second(self.scored)
         config = self.eligible.config
         tags = {

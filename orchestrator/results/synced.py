@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.common.display import counted
 from orchestrator.results.mlflow.client import refuse_locked_out
@@ -27,6 +28,15 @@ class Synced:
             f"{self.study}: {counted(self.num_trials, 'trial')} in {self.mlflow}",
             f"trials.csv, folds.csv and epochs.csv are in {self.folder}",
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Values for programs: study, trials, mlflow, folder."""
+        return {
+            "study": self.study,
+            "trials": self.num_trials,
+            "mlflow": self.mlflow,
+            "folder": str(self.folder),
+        }
 
 
 def synced(store: StudyStore, uri: str | None) -> Synced:

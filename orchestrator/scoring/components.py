@@ -6,6 +6,7 @@ match two (Maier-Hein et al., Metrics Reloaded, 2024). Pixels that touch at a co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.scoring.formatting import finite, with_ends
-from orchestrator.scoring.statistics import share_interval
+from orchestrator.scoring.statistics import rate_interval, share_interval
 
 MATCH = 0.5
 POLYP_COUNTS = ("polyps", "polyps_found", "areas_marked")
@@ -28,9 +29,9 @@ class PolypCounts:
     found: int  # of these, hit by a component of the prediction
     predicted: int  # components of the prediction
     images: int = 1
-    interval: tuple[float, float] | None = (
-        None  # 95 % of the sensitivity, over groups of images; None: not known
-    )
+    # 95 % intervals of sensitivity and of false positives an image, over groups of images; None: not known.
+    interval: tuple[float, float] | None = None
+    false_positives_interval: tuple[float, float] | None = None
 
     @property
     def sensitivity(self) -> float | None:
@@ -58,7 +59,10 @@ class PolypCounts:
         rows = np.array([(one.there, one.found, one.predicted) for one in counts], np.int64).reshape(-1, 3)
         interval = share_interval(rows[:, 1], rows[:, 0], groups)
         there, found, predicted = (int(column.sum()) for column in rows.T)
-        return cls(there, found, predicted, len(rows), interval if there else None)
+        wrong = rate_interval(rows[:, 2] - rows[:, 1], groups)
+        return cls(
+            there, found, predicted, len(rows), interval if there else None, wrong if len(rows) else None
+        )
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, NDArray[np.float64]], groups: Sequence[str]) -> PolypCounts:
@@ -76,10 +80,12 @@ class PolypCounts:
             "polyps": self.there,
             "found": self.found,
             "sensitivity": self.sensitivity,
-            "sensitivity_low": None if self.interval is None else finite(self.interval[0]),
-            "sensitivity_high": None if self.interval is None else finite(self.interval[1]),
+            "sensitivity_low": _end(self.interval, 0),
+            "sensitivity_high": _end(self.interval, 1),
             "false_positives": self.false_positives,
             "false_positives_per_image": self.false_positives_per_image,
+            "false_positives_per_image_low": _end(self.false_positives_interval, 0),
+            "false_positives_per_image_high": _end(self.false_positives_interval, 1),
         }
 
     def sentence(self) -> str:
@@ -89,8 +95,21 @@ class PolypCounts:
             share = f" (sensitivity {100 * self.sensitivity:.1f} %{with_ends(self.interval)})"
         return (
             f"Polyps as objects: {self.found:,} of {self.there:,} found{share}, with an overlap (IoU) above one half; "
-            f"{self.false_positives:,} areas marked that match none, {self.false_positives_per_image:.2f} an image."
+            f"{self.false_positives:,} areas marked that match none, {self.false_positives_per_image:.2f} per image"
+            f"{_ends(self.false_positives_interval)}."
         )
+
+
+def _end(interval: tuple[float, float] | None, which: int) -> float | None:
+    """One end of an interval; None where it is not known or not finite."""
+    return None if interval is None else finite(interval[which])
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    """(0.1, 0.32) -> " (95 % 0.10 to 0.32)", to follow a rate; nothing where no interval is known."""
+    if interval is None or not math.isfinite(interval[1]):
+        return ""
+    return f" (95 % {interval[0]:.2f} to {interval[1]:.2f})"
 
 
 def count_polyps(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> PolypCounts:

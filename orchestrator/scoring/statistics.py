@@ -8,6 +8,7 @@ coverage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,20 @@ def share_interval(hits: ArrayLike, totals: ArrayLike, groups: Sequence[str]) ->
         np.tile([1.0, 0.0], len(groups)), np.column_stack([of_image, all_of_image - of_image]).ravel()
     )
     return cluster_interval(each, list(np.repeat(np.asarray(groups, dtype=object), all_of_image)))
+
+
+def rate_interval(counts: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
+    """The 95 % interval of the mean of counts (N,) that are seldom large, such as false positives an image.
+
+    That of `cluster_interval`, cut at 0. Where nothing was counted, no resampling shows any spread: then the exact
+    interval of a Poisson rate with the number of groups for the number of images. Groups (N,) are the sampling units.
+    """
+    of_image = np.asarray(counts, np.float64)
+    if not of_image.any():
+        num_groups = len(set(groups))
+        return 0.0, -math.log(0.025) / num_groups if num_groups else math.inf
+    low, high = cluster_interval(of_image, groups)
+    return max(low, 0.0), high
 
 
 def cluster_interval(

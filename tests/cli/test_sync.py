@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from formula import carry_out, formula_study
@@ -26,6 +27,8 @@ def test_a_study_is_written_once_and_a_server_that_is_away_is_exit_code_2(tmp_pa
     for _ in range(2):
         done = CliRunner().invoke(cli.app, words)
         assert done.exit_code == 0 and "formula: 1 trial in MLflow at sqlite://" in done.output
+    said = json.loads(CliRunner().invoke(cli.app, [*words, "--json"]).output)
+    assert (said["study"], said["trials"]) == ("formula", 1) and "sqlite://" in said["mlflow"]
     runs = runs_of(study.store, default_uri(tmp_path))
     assert len(runs) == 7 and {run.info.status for run in runs} == {"FINISHED"}
     assert (study.store.folder / "trials.csv").exists()

@@ -55,7 +55,11 @@ def test_polyps_that_are_found_and_areas_that_are_none_are_counted_over_images()
     assert (
         PolypCounts.total(counts, ["a"] * 3).sentence().count("95 %") == 0
     )  # one group says nothing of others
-    assert PolypCounts.total([], []).interval is None
+    low, high = total.false_positives_interval
+    assert 0 <= low < 2 / 3 < high and f"0.67 per image (95 % {low:.2f} to {high:.2f})." in total.sentence()
+    said = total.as_dict()
+    assert (said["false_positives_per_image_low"], said["false_positives_per_image_high"]) == (low, high)
+    assert PolypCounts.total([], []).interval is PolypCounts.total([], []).false_positives_interval is None
 
 
 def test_one_mask_over_two_polyps_finds_neither():

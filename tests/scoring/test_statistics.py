@@ -23,6 +23,7 @@ from orchestrator.scoring.statistics import (
     holm,
     image_interval,
     paired_difference,
+    rate_interval,
     share_interval,
 )
 
@@ -34,6 +35,17 @@ OWN_GROUPS = [str(i) for i in range(60)]
 def test_the_interval_holds_the_mean():
     low, high = cluster_interval(VALUES, OWN_GROUPS)
     assert low < VALUES.mean() < high
+
+
+def test_the_interval_of_a_rate_is_not_negative_and_not_empty_where_nothing_was_counted():
+    counts = [0, 0, 0, 1, 0, 0, 2, 0]
+    low, high = rate_interval(counts, OWN_GROUPS[:8])
+    assert 0 <= low < np.mean(counts) < high <= 2
+    # Poisson: no event in 20 units is as likely as 2.5 % where this many are expected.
+    low, high = rate_interval([0] * 40, [str(i // 2) for i in range(40)])
+    assert low == 0 and stats.poisson.pmf(0, 20 * high) == pytest.approx(0.025)
+    assert rate_interval([1, 2], ["a", "a"]) == (0, np.inf)
+    assert rate_interval([], []) == (0, np.inf)
 
 
 def test_the_same_seed_gives_the_same_interval():

@@ -320,7 +320,9 @@ def test_an_evaluation_is_one_run_in_the_experiment_of_the_study_however_often_i
     (run,) = client.search_runs([experiment])
     said = json.loads(told.out)
     scores, polyps = said["scores"]["dice"], said["polyps"]
-    assert run.data.metrics["false_positives_per_image"] == polyps["false_positives_per_image"]
+    for end in ("", "_low", "_high"):
+        name = f"false_positives_per_image{end}"
+        assert run.data.metrics[name] == polyps[name]
     assert (
         run.data.metrics["polyp_sensitivity"] == polyps["sensitivity"] == polyps["found"] / polyps["polyps"]
     )
