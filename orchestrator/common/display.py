@@ -37,7 +37,7 @@ def _no_view() -> Iterator[View]:
 
 @dataclass(frozen=True)
 class Display:
-    """Silent where nothing is given."""
+    """Callbacks that receive the output of a long computation; each default prints nothing."""
 
     note: Callable[[str], None] = _no_line  # remarks
     bar: Callable[[str], AbstractContextManager[Progress]] = _no_bar

@@ -83,7 +83,7 @@ def for_python(text: str, renamed: Mapping[str, str] | None = None) -> str:
 
 
 def _parameter(option: str, renamed: Mapping[str, str]) -> str | None:
-    """The parameter of an option; None where there is none."""
+    """Name of the parameter for an option; None for an option that is never a parameter."""
     if option in STAY:
         return None
     if option in VALUES:
@@ -131,7 +131,7 @@ class UserError(Exception):
     def name_parameters(self, renamed: Mapping[str, str]) -> None:
         """Name parameters from now on; `renamed`: option without its dashes -> parameter, where it is called otherwise.
 
-        What an inner function said of names holds.
+        Names that an inner function has set before take precedence.
         """
         self._renamed = {**renamed, **(self._renamed or {})}
 
@@ -252,7 +252,7 @@ class Mistakes:
             self.found += mistake.each  # flat: one that combines several is not one more level
 
     def raise_all(self) -> None:
-        """Raise what was recorded: a single mistake as it is, several as `Several`."""
+        """Raise the recorded mistakes, if any: a single one as it is, several as `Several`."""
         if self.found:
             raise self.found[0] if len(self.found) == 1 else Several(self.found)
 

@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Request:
-    """The request of this process, and whether it may be raised now. One per process, like signal handlers."""
+    """State of signal handling: signal and time of a request, and whether it is deferred; one per process."""
 
     signum: int | None = None
     at = 0.0

@@ -1,4 +1,4 @@
-"""Names that users write: that each has an entry in its registry, and which one a misspelt name was meant to be."""
+"""Names: suggestions for those that users misspell, and a check that each has an entry in its registry."""
 
 from __future__ import annotations
 

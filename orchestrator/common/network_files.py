@@ -1,4 +1,4 @@
-"""Files of networks that do not come with the program: how they are named, found, and kept.
+"""Files of networks that do not come with the program: their names, where they are found and stored.
 
 `module:function` names a function in a Python file; `module:function#digest` names it in that very content, by the
 first twelve hex digits of the file's SHA-256. A study keeps the second form, and the file below its home, so that a
@@ -34,7 +34,7 @@ class NetworkFile:
 
     @property
     def name(self) -> str:
-        """`module:function#digest`."""
+        """Name by content: `module:function#digest`."""
         return f"{self.module}:{self.function}#{self.digest}"
 
 
@@ -44,13 +44,13 @@ def is_pinned(name: str) -> bool:
 
 
 def look_in(home: Path) -> None:
-    """Networks whose files this home keeps are found from now on in this process."""
+    """Add a home; networks whose files it keeps are found from now on in this process."""
     if home not in _homes:
         _homes.append(home)
 
 
 def keep_networks(names: Iterable[str], home: Path) -> None:
-    """Copy into the home the files of those that are named by content, unless they are there."""
+    """Copy the files of networks that are named with a digest into the home, unless they are there."""
     for name in filter(is_pinned, names):
         found = find(name)
         copy = _copy(home, found.module, found.digest)
@@ -62,7 +62,8 @@ def keep_networks(names: Iterable[str], home: Path) -> None:
 def given(name: str, beside: Path) -> NetworkFile:
     """The file of `module:function` or `module:function#digest` in a folder or on Python's path; or kept in a home.
 
-    For names that the user gives: the file may be run. ValueError: not such a name, no file, or none of that content.
+    For names that the user gives: the file may be run. ValueError: not such a name, no file, or none with
+    that digest.
     """
     module, function, digest = _parts(name)
     path = Path(*module.split(".")).with_suffix(".py")
@@ -83,7 +84,7 @@ def find(name: str) -> NetworkFile:
     """The file of `module:function#digest` that a home keeps, or that the user gave to this process before.
 
     For names in bundles, jobs and records, which are data: nothing else is looked at, so that they cannot have a file
-    run. ValueError: there is none of that content.
+    run. ValueError: no such file has that digest, or the name has none.
     """
     module, function, digest = _parts(name)
     places = [*_kept(module, digest), _given.get((module, digest or ""))]

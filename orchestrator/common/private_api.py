@@ -58,7 +58,7 @@ MEMBERS: Mapping[str, str] = {
 
 
 def private(name: str) -> Any:
-    """The object of that name, or the module. Raises `BadMachine` if the installed release has no such thing."""
+    """The object, or module, of an entry of NAMES. Raises `BadMachine` if the installed release has none."""
     module, _, attribute = NAMES[name].partition(":")
     try:
         found = import_module(module)

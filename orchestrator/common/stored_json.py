@@ -59,7 +59,7 @@ def as_kind(value: Any, kind: Any) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A text in UTF-8. Raises `Unreadable`; Python's own error if the file is missing."""
+    """The text of a file in UTF-8. Raises `Unreadable`; Python's own error if the file is missing."""
     try:
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:

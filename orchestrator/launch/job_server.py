@@ -157,7 +157,7 @@ def _dashboard_of(address: str) -> str:
 
 
 def _dashboard_by_client(address: str) -> str:
-    """The same by Ray's client, which asks again where the head failed to start a server for it."""
+    """Dashboard's address by Ray's client, asked again where the head failed to start a server for it."""
     attempt = 0
     while True:
         attempt += 1

@@ -85,7 +85,7 @@ def write_defaults(folder: Path) -> None:
 
 
 def shell(value: Any) -> str:
-    """A value as words of a shell; ~/ is the home of the user who runs it."""
+    """A value as quoted words of a shell; ~/ is the home of the user who runs the script."""
     if isinstance(value, Mapping):
         return " ".join(f"{name}={shell(one)}" for name, one in value.items())
     if isinstance(value, tuple):

@@ -275,7 +275,7 @@ def clock(moment: datetime | None) -> str:
 
 
 def _new_id(label: str, taken: set[str]) -> str:
-    """A study and a time, valid in file names and URLs."""
+    """Unused id of a job: its label and the time, valid in file names and URLs."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")[:60] or "job"
     first = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return next(id for id in (first, *(f"{first}-{n}" for n in range(2, 1000))) if id not in taken)

@@ -63,7 +63,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def encodable() -> None:
-    """Let stdout and stderr spell out what their encoding lacks, as on a terminal that is not UTF-8."""
+    """Make stdout and stderr replace characters that their encoding lacks, as on a terminal without UTF-8."""
     codecs.register_error("spelled", _spelled)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -113,18 +113,18 @@ def show_table(table: RenderableType) -> None:
 
 
 def nothing_in(home: Path, said: str) -> None:
-    """Say that a home is empty, with its place: a mistyped one is empty, too."""
+    """Print that a home is empty, with its path, since a mistyped one is empty, too."""
     place = f"{home}" if home.exists() else f"{home}, a folder that is not there"
     out.print(plain(f"{place}: {said}"), markup=False, highlight=False)
 
 
 def megabytes(num_bytes: int) -> str:
-    """1234567 -> 1.2 MB."""
+    """Text for a number of bytes: 1234567 -> 1.2 MB."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
 
 
 def agreed(question: str, *, yes: bool) -> bool:
-    """Whether the user agrees, asked on a terminal alone: a script says --yes."""
+    """Whether the user agrees; True with `yes`, else asked. Raises `BadData` without a terminal to ask on."""
     if yes:
         return True
     if not sys.stdin.isatty():
