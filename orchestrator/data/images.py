@@ -77,7 +77,7 @@ def read_grey_mask(path: Path) -> np.ndarray:
 
 
 def luminance(colors: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) -> (H, W)"""
+    """Luminance of RGB pixels: uint8 (H, W, 3) -> uint8 (H, W)."""
     return np.asarray(Image.fromarray(np.ascontiguousarray(colors)).convert("L"))
 
 
@@ -189,7 +189,7 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def _read(path: Path, mode: str) -> Stored:
-    """uint8 (H, W) or (H, W, 3 or more); ValueError: damaged, more than 8 bits, more than MAX_PIXELS."""
+    """A stored image, uint8 (H, W) or (H, W, 3 or more); BadData: damaged, over 8 bits or MAX_PIXELS."""
     with decoding(path):
         return _read_tiff(path) if is_tiff(path) else _read_pillow(path, mode)
 
@@ -228,7 +228,7 @@ def _read_tiff(path: Path) -> Stored:
 
 
 def tiff_values(path: Path, page: tifffile.TiffPage) -> np.ndarray:
-    """Values as stored; LZW, CCITT and JPEG, which tifffile decodes only with a further package, by Pillow."""
+    """Values of a page as stored; by Pillow for LZW, CCITT and JPEG: tifffile needs a package for these."""
     try:
         return np.asarray(page.asarray())
     except ValueError as error:
@@ -243,7 +243,7 @@ def tiff_values(path: Path, page: tifffile.TiffPage) -> np.ndarray:
 
 
 def _is_grey_or_rgb(page: tifffile.TiffPage) -> bool:
-    """Whether its values, once decoded, are not CMYK, L*a*b*, YCbCr or numbers of colors."""
+    """Whether the decoded values of a page are grey or RGB: not CMYK, L*a*b*, YCbCr or palette indices."""
     known = tifffile.PHOTOMETRIC
     if page.photometric == known.YCBCR:
         return page.compression in JPEG  # which decodes to RGB

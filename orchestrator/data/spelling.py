@@ -11,12 +11,12 @@ def composed(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """A key that is equal for names that differ only in capitals or Unicode form."""
+    """Key of a name, equal for names that differ only in capitals or Unicode form."""
     return composed(composed(name).casefold())
 
 
 def difference_text(one: str, other: str) -> str:
-    """The only difference between two such names, as the end of a message; "" if they are equal."""
+    """Difference of two names of equal `folded` key, as the end of a message; "" if they are equal."""
     if one == other:
         return ""
     codes = f"the Unicode form of their letters ({one!a} and {other!a})"

@@ -83,7 +83,7 @@ class Move:
         return self.of_packed(pack(image, mask), rng)
 
     def of_packed(self, frame: Pixels, rng: Generator) -> Frame:
-        """The same for a frame in the form of `pack`."""
+        """Image and mask, moved, of a frame in the form of `pack`."""
         exact: list[tuple[Callable[[Any, int], Any], int]] = [
             (cv2.flip, axis) for axis in (0, 1) if rng.random() < self.flip
         ]
@@ -189,7 +189,7 @@ class Elastic:
 
 @dataclass(frozen=True)
 class MaskEdge:
-    """Grow or shrink the mask, each with probability p, by an ellipse of so many pixels; the image is not changed."""
+    """Grow or shrink the mask, each with probability p, by an ellipse of `pixels`; the image is unchanged."""
 
     p: float
     pixels: tuple[int, int]  # smallest and largest

@@ -40,7 +40,7 @@ def is_of_library(name: str) -> bool:
 def canonical(name: str, folder: Path) -> str:
     """`albumentations:{...}` for a list of transforms, or for a file in `folder`; another name as it is.
 
-    Raises `BadSpace` where the file cannot be read, and ValueError where albumentations builds nothing of it.
+    Raises `BadSpace` where the file cannot be read, ValueError where albumentations cannot build a pipeline.
     """
     if isinstance(name, str) and name.startswith(FILE):
         content = _of_file(folder / name.removeprefix(FILE))
@@ -61,7 +61,7 @@ def build(name: str) -> Any:
 
 @lru_cache(maxsize=64)
 def problems(name: str, image_size: int) -> tuple[str, ...]:
-    """Problems of a pipeline on frames (S, S, 3) and masks (S, S), with every transform applied and as it is.
+    """Problems of a pipeline on frames (S, S, 3) and masks (S, S), with all probabilities 1 and with its own.
 
     It has to return uint8 images with three channels, masks of 0 and 1 of the same height and width, and the same
     result for the same seed. Transforms that fail alone are named.
@@ -104,7 +104,7 @@ def _loaded(content: dict[str, Any]) -> Any:
 
 
 def _unknown(given: dict[str, Any], made: dict[str, Any]) -> Iterator[str]:
-    """Arguments in a file that the transforms made of it do not have, as `HorizontalFlip.q`."""
+    """Arguments in a file, such as `HorizontalFlip.q`, that the transforms built from it do not have."""
     name = str(given.get("__class_fullname__"))
     yield from (f"{name}.{argument}" for argument in given if argument not in made)
     for one, other in zip(given.get("transforms", []), made.get("transforms", []), strict=False):
@@ -142,7 +142,7 @@ def _made(node: ast.expr) -> Any:
 
 
 def _leaves(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Transforms without those that compose others."""
+    """The transforms of a pipeline, without the compositions that contain them."""
     if "transforms" not in content:
         yield content
     for one in content.get("transforms", []):
@@ -150,13 +150,13 @@ def _leaves(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _always(content: dict[str, Any]) -> dict[str, Any]:
-    """The same with every probability 1."""
+    """A pipeline with every probability set to 1."""
     inner = [_always(one) for one in content.get("transforms", [])]
     return {**content, "p": 1.0} | ({"transforms": inner} if "transforms" in content else {})
 
 
 def _problem(content: dict[str, Any], image_size: int) -> str | None:
-    """Why a transform cannot augment frames of this size, if it cannot."""
+    """Reason why a transform cannot augment frames of this size; None if it can."""
     name = str(content.get("__class_fullname__"))
     transform = _loaded({"transform": content})
     rng = np.random.default_rng(0)
@@ -193,7 +193,7 @@ def _wrong(image: Any, mask: Any) -> str | None:
 
 
 def _short(error: Exception) -> str:
-    """An error in one line: of pydantic's the fields and what they should be."""
+    """An error in one line; for an error of pydantic, its fields and messages."""
     if hasattr(error, "errors"):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     return " ".join(f"{type(error).__name__}: {error}".split())

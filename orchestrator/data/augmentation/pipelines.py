@@ -76,7 +76,7 @@ class Pipeline:
         return self.of_packed(pack(image, mask), seed)
 
     def of_packed(self, frame: Pixels, seed: int) -> Frame:
-        """The same for a frame (R, R, 4) as cached: most pipelines move all four channels first."""
+        """Result for a frame (R, R, 4) as cached: most pipelines move all four channels first."""
         rng = np.random.default_rng(seed)
         image, mask = unpack(frame) if self._move is None else self._move.of_packed(frame, rng)
         return resize_frame(*self._steps(image, mask, rng), self.image_size)
@@ -88,12 +88,12 @@ def pipeline(name: str, image_size: int, strength: float = STRENGTH) -> Pipeline
 
 
 def names() -> tuple[str, ...]:
-    """Pipelines of this file."""
+    """Names of the pipelines in this file."""
     return tuple(_PIPELINES)
 
 
 def name_problem(name: object) -> str | None:
-    """Why a recipe cannot name this augmentation, if it cannot."""
+    """Reason why a recipe cannot name this augmentation; None if it can."""
     if isinstance(name, str) and (name in _PIPELINES or is_of_library(name)):
         return None
     return (
@@ -103,14 +103,14 @@ def name_problem(name: object) -> str | None:
 
 
 def summary(name: str) -> str:
-    """One line on a pipeline."""
+    """Description of a pipeline in one line."""
     if is_of_library(name):
         return "Transforms of albumentations, as given."
     return (inspect.getdoc(_PIPELINES[name]) or name).splitlines()[0]
 
 
 def case_seed(seed: int, epoch: int, case_id: str) -> int:
-    """32 bits that differ between epochs and cases, and are the same on every machine."""
+    """Seed of 32 bits that differs between epochs and cases, and is the same on every machine."""
     digest = hashlib.blake2b(f"{seed} {epoch} {case_id}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")
 

@@ -26,7 +26,7 @@ Range: TypeAlias = tuple[float, float]  # of a uniform distribution
 
 
 def resize_frame(image: Pixels, mask: Pixels, size: int) -> Frame:
-    """Both at (size, size): halved while possible, then bilinear; eight times as fast as area averages."""
+    """Image and mask at (size, size): halvings, then bilinear; eight times as fast as area averages."""
     if mask.shape == (size, size):
         return image, mask
     return _shrunk(image, size), _binary(_shrunk(mask * np.uint8(255), size))

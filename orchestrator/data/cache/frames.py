@@ -70,7 +70,7 @@ class CachedCases:
         return type(self), (self.datasets, self.image_size, self._cache)
 
     def at(self, image_size: int) -> CachedCases:
-        """The same cases at another size, built if the cache lacks it."""
+        """The same cases at another image size, whose arrays are built if the cache lacks them."""
         return self if image_size == self.image_size else cached_cases(self.datasets, image_size, self._cache)
 
     def frame(self, case_id: str) -> np.ndarray:
@@ -173,7 +173,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 @dataclass(frozen=True)
 class _Part:
-    """A folder with an array, and its elements by case."""
+    """A folder of the cache with one array of a dataset, and the range of its elements for each case."""
 
     folder: Path
     dataset: Dataset
@@ -233,7 +233,7 @@ def _parts(datasets: Sequence[Dataset], size: int, cache: Path) -> list[_Part]:
 
 
 def _starts(dataset: Dataset) -> list[int]:
-    """First byte of each mask's bits; one entry more than cases."""
+    """Index of the first byte of each mask's bits; one entry more than cases, the last is the total."""
     return list(accumulate(((case.height * case.width + 7) // 8 for case in dataset.cases), initial=0))
 
 

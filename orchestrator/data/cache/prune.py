@@ -152,7 +152,7 @@ def _is_free(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _exclusive(folder: Path) -> Iterator[bool]:
-    """Context that holds an exclusive lock; False if another process has the folder open."""
+    """Context that yields True with an exclusive lock on the folder, False if another process has it open."""
     first = folder / "masks.npy"  # locked by readers of version 1 of the cache
     # for an exclusive lock on NFS a file must be open for writing
     with (first if first.exists() else folder / PIXELS).open("r+b") as file:
@@ -190,7 +190,7 @@ def _remove_files(files: Sequence[Path]) -> bool:
 
 
 def _sweep(partial: Path) -> bool:
-    """Remove what a killed build or removal left behind; False if one is in progress."""
+    """Remove the partial folder of a killed build or removal; False if one is in progress."""
     folder = partial.with_name(partial.name.removeprefix(".").removesuffix(".partial"))
     try:
         with build_lock(folder).acquire(timeout=0):

@@ -290,7 +290,7 @@ def _wrong_cells(kind: str, cells: Sequence[str]) -> Iterator[str]:
 
 
 def _meant(cell: str) -> str:
-    """A key that is equal for 001, 1 and 1.0, which spreadsheets treat as one number, and for P1 and p1."""
+    """Key of a cell, equal for 001, 1 and 1.0, which spreadsheets treat as one number, and for P1 and p1."""
     number = cell.replace(",", ".")
     return f"{float(number):.12g}" if NUMBER.fullmatch(number) else cell.casefold()
 

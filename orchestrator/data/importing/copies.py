@@ -10,9 +10,9 @@ from orchestrator.data.cases import Dataset, known_names, load_dataset
 
 
 def count_copies(dataset: Dataset, home: Path) -> dict[str, int]:
-    """Name of another dataset -> images of `dataset` that it holds too; a re-encoded image is not counted.
+    """Name of another dataset -> number of images of `dataset` in it; a re-encoded image is not counted.
 
-    A damaged dataset is passed over: it is reported when it is used.
+    A damaged dataset is skipped: it is reported when it is used.
     """
     images = [case.image_sha256 for case in dataset.cases if case.image_sha256]
     counts = {}

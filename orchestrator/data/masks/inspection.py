@@ -49,7 +49,7 @@ class Facts:
 
 
 def inspect_pair(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> tuple[Facts, bytes | None]:
-    """Facts, and the bytes of the mask to store, None for those of its file; BadData lists what does not decode."""
+    """Facts, and bytes of the mask to store, None to keep its file; BadData for files that do not decode."""
     stored, image_problems = _tried(read_stored, image)
     raw, mask_problems = _tried(read_raw_mask, mask)
     if stored is None or raw is None:

@@ -96,7 +96,7 @@ def _flat_values(raw: RawMask, wanted: Sequence[float]) -> list[int | float]:
 
 
 def levels_of_colors(raw: RawMask, wanted: Sequence[RequestedColor] = ()) -> Levels:
-    """The same for colors; no levels if there are as many colors as in a photograph."""
+    """Levels of colors that fill an area, and of `wanted`; without `wanted` none beyond MAX_COLORS colors."""
     colors = raw.colors if raw.colors is not None else np.repeat(grey_levels(raw)[..., None], 3, axis=2)
     packed = colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     found, places, counts = np.unique(packed, return_inverse=True, return_counts=True)

@@ -34,7 +34,7 @@ APPLY, IGNORE = "apply", "ignore"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A color or range of values that is polyp, and the class it stands for, if any."""
+    """A color or range of values that is polyp, and the name of its class, if any."""
 
     text: str  # as the user wrote it
     color: RequestedColor | None = None
@@ -51,7 +51,7 @@ class Wanted:
         return self.low <= level <= self.high
 
     def overlaps(self, other: Wanted) -> bool:
-        """Whether both could apply to one pixel."""
+        """Whether both colors, or both ranges, could apply to one pixel."""
         if self.color is not None or other.color is not None:
             return self.color == other.color
         return self.low <= other.high and other.low <= self.high
@@ -131,9 +131,9 @@ def parse_rule(
 
 
 def as_published(rule: MaskRule, classes: Sequence[str]) -> MaskRule:
-    """The user's rule, or, if it is silent on polyps, that of an archive whose masks have these classes.
+    """The user's rule, or, if that is the default, the rule of an archive whose masks have these classes.
 
-    A single label is polyp, and no class.
+    A single label is read as polyp, without a class name.
     """
     if not classes or not rule.is_default:
         return rule
@@ -172,7 +172,7 @@ def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
 
 
 def read_by_rule(raw: RawMask, rule: MaskRule) -> Reading:
-    """The polyp of one mask, and how it was read."""
+    """Interpretation of one mask by a rule: its polyp, and any irregularities."""
     is_plainly_read = not rule.wanted or (rule.is_published and is_plain(raw))
     reading = _black_and_white(raw) if is_plainly_read else _chosen(raw, rule)
     if not rule.invert:

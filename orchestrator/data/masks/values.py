@@ -112,7 +112,7 @@ def _read_tiff(path: Path) -> RawMask:
 
 
 def _colored(colors: np.ndarray, turn: int, lossy: bool, indices: np.ndarray | None = None) -> RawMask:
-    """The mask without colors if all are grey, except for palettes that show several labels alike."""
+    """The mask, without colors if all are grey; its values are `indices` if colored, or if all look alike."""
     channels = cv2.split(np.ascontiguousarray(colors))
     highest, lowest = (pick(pick(*channels[:2]), channels[2]) for pick in (cv2.max, cv2.min))
     if (highest - lowest).max(initial=0) > CHROMATIC:
@@ -190,7 +190,7 @@ def dark_share(raw: RawMask) -> float:
 
 
 def _away_from_outlines(values: np.ndarray, middle: np.ndarray) -> float:
-    """Share of grey pixels more than two pixels from an outline: noise is not flat, but everywhere."""
+    """Share of pixels that are grey and over two pixels from an outline: of noise, which is not flat."""
     polyp = (values > POLYP_ABOVE).astype(np.uint8)
     outline = cv2.morphologyEx(polyp, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
     return float(np.mean(middle & (outline == 0)))

@@ -55,14 +55,14 @@ def frame_features(marks: Landmarks) -> FrameFeatures:
 
 
 def mirror(one: FrameFeatures) -> FrameFeatures:
-    """The features of the horizontally flipped frame, computed without its image."""
+    """The features of the horizontally flipped frame, computed from those of the frame, without an image."""
     x, y, diameter, angle = one.points.T
     points = np.stack([one.picture.shape[1] * SMALL - 1 - x, y, diameter, np.pi - angle], axis=1)
     return FrameFeatures(points, mirrored(one.descriptors), np.ascontiguousarray(one.picture[:, ::-1]))
 
 
 def align(one: FrameFeatures, other: FrameFeatures, affine: Array, num_places: int) -> Alignment:
-    """The quality of a map that was found, with `num_places` places that it explains."""
+    """Alignment of two frames by an affine map (3, 2) of `find_map`, which explains `num_places` places."""
     return Alignment(num_places, *_compare(one.picture, other.picture, affine))
 
 

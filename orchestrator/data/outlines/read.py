@@ -1,4 +1,4 @@
-"""Outlines in JSON files of LabelMe and COCO (Roboflow, CVAT): polygons of each image, labels, what cannot be drawn."""
+"""Outlines in JSON files of LabelMe and COCO (Roboflow, CVAT): polygons, labels, other annotations."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _size(height: object, width: object) -> tuple[int, int] | None:
 
 
 def _points(found: object) -> Polygon:
-    """Points [[x, y], ...]; empty if these are no outline."""
+    """Polygon of points [[x, y], ...]; () for fewer than three points, or other content."""
     with suppress(TypeError, ValueError):
         points = tuple((float(x), float(y)) for x, y in found)  # type: ignore[attr-defined]
         return points if len(points) >= 3 else ()
@@ -139,6 +139,6 @@ def _points(found: object) -> Polygon:
 
 
 def _flat_points(found: object) -> Polygon:
-    """Points [x, y, x, y, ...]."""
+    """Polygon of coordinates [x, y, x, y, ...]; () for fewer than three points, or other content."""
     flat = found if isinstance(found, list) else []
     return _points(list(zip(flat[::2], flat[1::2], strict=True))) if len(flat) % 2 == 0 else ()

@@ -102,7 +102,7 @@ def _recognise(
 def _with_drawn_masks(
     contents: Contents, sets: Sequence[Folders], reading: Reading, staging: Path
 ) -> tuple[Contents, Sequence[Folders], list[str]]:
-    """The same, or, where no set is found but outlines of LabelMe or COCO are, with masks drawn from them."""
+    """Contents, sets, remarks: as given, or, without sets, with masks drawn from LabelMe or COCO outlines."""
     if sets or reading.named or (outlines := read_outlines(contents.files)) is None:
         return contents, sets, []
     drawn = draw_masks(outlines, contents.files, staging / "drawn masks")

@@ -55,7 +55,7 @@ class Contents:
         )
 
     def linked_texts(self) -> Iterator[str]:
-        """`masks/loop (the same as images)`"""
+        """Texts such as `masks/loop (the same as images)`, one for each entry of `linked`."""
         for name, place in self.linked.items():
             yield f"{name} ({f'the same as {place}' if place else 'leads to a folder above'})"
 
@@ -72,7 +72,7 @@ def is_image(path: Path) -> bool:
 
 
 def _refuse(error: OSError) -> None:
-    """Raise: a folder that cannot be listed is not empty."""
+    """Raise the error for a folder that cannot be listed, as it must not count as empty."""
     raise error
 
 

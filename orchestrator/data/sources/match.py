@@ -60,7 +60,7 @@ def match(frames: Sequence[Path], masks: Sequence[Path], pattern: str = "") -> M
 
 
 def separate_masks(files: Sequence[Path], pattern: str = "") -> tuple[list[Path], list[Path]]:
-    """Images and masks of a folder with both: a mask is a file named after another one, or there is none."""
+    """Images and masks of a folder with both; a mask is a file named after another file, if there is any."""
     if pattern:
         named = _expected(files, pattern)
         masks = [

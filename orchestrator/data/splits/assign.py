@@ -25,7 +25,7 @@ def merge(cases: Iterable[Case], near_duplicates: Iterable[tuple[str, str]]) -> 
 
 
 def tie(group_of: Mapping[str, str], near_duplicates: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The same mapping, with groups merged where a pair of its keys connects them."""
+    """Key -> group, with groups of `group_of` merged, named by the first, where a pair connects them."""
     parent = {group: group for group in group_of.values()}
 
     def first(group: str) -> str:
@@ -135,9 +135,9 @@ def _candidates(
 def _greedy_partition(
     groups: Sequence[Group], num_parts: int, seed: str, is_limited: bool
 ) -> list[list[Group]]:
-    """Assign large groups first, each to the open part with the least of what the group brings.
+    """Assign large groups first, each to the open part with the smallest load in the quantities of the group.
 
-    A part is open until it has its share of cases; all are, without the quota.
+    A part is open until it has its share of cases; without the quota every part is open.
     Sizes are blurred by up to a factor of two, so that groups of similar size come in another order for another seed.
     """
     strata, chance = _strata(groups), Random(seed).random

@@ -22,7 +22,7 @@ STRADDLES = "group in training"
 
 @dataclass(frozen=True)
 class Part:
-    """Cases that one outer fold tests on, and cases that it cannot use."""
+    """The cases that one outer fold tests on, and the cases that it cannot use."""
 
     test: tuple[str, ...]
     straddling: tuple[str, ...]  # cases of its centers with a group or near-duplicate on the other side

@@ -88,10 +88,10 @@ def _largest_group(fold: Fold, group_of: Mapping[str, str] | None) -> str:
 
 
 def listed_reasons(dropped: Mapping[str, int]) -> str:
-    """3 (near-duplicate in training), 1 (...)."""
+    """Numbers of dropped cases with reasons, such as "3 (near-duplicate in training), 1 (...)"."""
     return ", ".join(f"{count} ({reason_in_words(reason)})" for reason, count in dropped.items())
 
 
 def reason_in_words(reason: str) -> str:
-    """Why a case was left out, of which split files say "twin" for near-duplicate."""
+    """Reason for leaving out a case, with "near-duplicate" in place of the "twin" of split files."""
     return reason.replace("twin", "near-duplicate")

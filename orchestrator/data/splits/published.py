@@ -89,7 +89,7 @@ def _problem(dataset: Dataset) -> str:
 
 
 def _parts(cases: Sequence[Case], group_of: Mapping[str, str]) -> Parts:
-    """Training first, then validation, then test: a case that is tied to an earlier part is dropped."""
+    """Case ids of training, validation and test; a case that is tied to an earlier part is dropped."""
     ids: dict[Role, list[str]] = {"train": [], "val": [], "test": []}
     dropped: dict[str, list[str]] = {}
     taken: set[str] = set()
@@ -113,7 +113,7 @@ def _parts(cases: Sequence[Case], group_of: Mapping[str, str]) -> Parts:
 def _pool(
     kind: KFold, cases: Sequence[Case], parts: Parts, group_of: Mapping[str, str], seed: int
 ) -> CasePool:
-    """The training part, to be split into folds."""
+    """Pool of the cases of the training part, to be split into folds; BadSplit if it has too few groups."""
     train = set(parts.train)
     kept = tuple(case for case in cases if case.id in train)
     origin_of = {case.id: case.dataset for case in kept}

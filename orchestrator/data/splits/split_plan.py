@@ -1,4 +1,4 @@
-"""A split as a value: folds over the cases of datasets, what is held out, and what is left out for which reason."""
+"""A split as a value: folds over the cases of datasets, the hold-out, and left-out cases by reason."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def fingerprints(datasets: Iterable[Dataset]) -> dict[str, str]:
 
 
 def ordered_pairs(near_duplicates: Iterable[tuple[str, str]] | None) -> tuple[tuple[str, str], ...] | None:
-    """Each pair once, sorted."""
+    """Pairs of case ids, each pair once, sorted; None if near-duplicates were not searched for."""
     return (
         None
         if near_duplicates is None
