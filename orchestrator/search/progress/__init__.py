@@ -1,1 +1,1 @@
-"""How a running study stands, and when it will end."""
+"""Status of a running study, and forecast of its end."""

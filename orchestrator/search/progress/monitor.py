@@ -106,7 +106,7 @@ class ProgressMonitor:
         self.draw()
 
     def finish(self) -> None:
-        """Record at once that the study has ended, for what reads the status next."""
+        """Record at once that the study has ended, for code that reads the status next."""
         self.now("ended")
         with self.counting:
             self._guarded(lambda: write_status(self.store.status_file, self.latest))
@@ -116,7 +116,7 @@ class ProgressMonitor:
         self.latest = replace(self.latest, champion=champion)
 
     def choose_width(self, workers_per_fit: int, why: str) -> None:
-        """Keep how many workers a fit gets, and why."""
+        """Set the number of workers per fit, and the reason for it."""
         self.latest = replace(self.latest, workers_per_fit=workers_per_fit, workers_per_fit_why=why)
 
     def visit(self, number: int, params: Mapping[str, Any], folds: Iterable[int]) -> None:

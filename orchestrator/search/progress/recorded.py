@@ -56,7 +56,7 @@ def trials_on_record(snapshot: StudySnapshot, rule: str) -> tuple[tuple[TrialVie
 
 
 def _is_cut(snapshot: StudySnapshot, trial: StudyTrial) -> bool:
-    """Whether it has no finished fold, and was judged all the same."""
+    """Whether a trial has a verdict but no finished fold, as after a cut fit."""
     return not trial.records and trial.number in snapshot.last_verdicts
 
 
@@ -97,7 +97,7 @@ def _view(
 
 
 def _best(snapshot: StudySnapshot) -> Best | None:
-    """The trial of the highest objective that keeps its limits, with the interval of its Dice."""
+    """The trial with the highest objective that keeps the constraints, with the interval of its Dice."""
     scored = [(trial, score) for trial in snapshot.trials if (score := snapshot.score(trial)) is not None]
     able = [pair for pair in scored if broken(pair[0], snapshot.secondary) is None]
     if not able:

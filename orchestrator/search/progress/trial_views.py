@@ -1,4 +1,4 @@
-"""The trials of a study as they are shown: from the standings, which know every finished fold."""
+"""Views of the trials of a study, from the state of the race, which knows every finished fold."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ def trial_views(
     in_flight: InFlight,
     most: int | None = None,
 ) -> tuple[tuple[TrialView, ...], dict[TrialState, int]]:
-    """Every trial, the best first, and none left out; or so many, those in flight and the best, and how many others
-    there are in each state. Reads no file: it is asked for every second."""
+    """Views of all trials, the best first; with `most`, of those in flight and the best alone, and the number
+    of others in each state.
+
+    Reads no file, since it is called every second.
+    """
 
     def rank(number: int) -> tuple[bool, float, int]:
         # Those with all their folds first: the scores of the others are imputed.
@@ -97,7 +100,7 @@ def _folds(standings: RaceState, number: int, in_flight: Mapping[int, FoldView])
 
 
 class BestSoFar:
-    """The best configuration with all folds, or else the one that the others are compared with.
+    """The best trial with all folds, or else the incumbent of the race, as `Best`.
 
     Its interval is computed again only when the trial changes, or has more folds.
     """

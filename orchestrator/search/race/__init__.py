@@ -1,1 +1,1 @@
-"""Which trial is trained on another fold: pure functions and their state."""
+"""The race, which decides which trial is trained on another fold: pure functions and their state."""

@@ -1,4 +1,4 @@
-"""When a fit is stopped before its last epoch: only without any hope, because learning curves cross.
+"""Rule that cuts a fit before its last epoch: only where it cannot catch up, because learning curves cross.
 
 A fit is cut where even two generous extrapolations fall short of what the incumbent reached on the same fold: that it
 gains more from here than any finished fit of the study did from that share of its schedule, and that it goes on rising
@@ -55,7 +55,7 @@ class Finished:
         self.curves.append(curve)
 
     def largest_gain(self, share: float) -> float:
-        """Largest gain in Dice after that share of a schedule; there is at least one fit."""
+        """Largest gain in Dice of any finished fit after a share of its schedule; needs at least one."""
         known, largest = self.gains.get(share, (0, -math.inf))
         new = (one.best_at(1) - one.best_at(share) for one in islice(self.curves, known, None))
         largest = max(largest, *new) if known < len(self.curves) else largest

@@ -19,7 +19,7 @@ _LOG_PRIOR = -0.5 * (np.log(_RATIOS / 3) / 1.5) ** 2
 def residual_variance(
     rows: Sequence[Mapping[int, float]], prior: float, weight: float
 ) -> tuple[float, float]:
-    """Residual variance, and the degrees of freedom of the data it rests on.
+    """Residual variance between fits of a configuration, and its degrees of freedom from the data.
 
     rows: fold -> score of every trial, of at least one fold each. prior: the variance assumed, with the weight of so
     many degrees of freedom. Restricted likelihood (Patterson and Thompson, 1971), averaged over the unknown ratio of

@@ -52,7 +52,7 @@ class _Scores:
 
 
 class PairedScores:
-    """Scores seen so far. Images are kept as sums over groups: all that means and their errors need."""
+    """Scores of all trials so far, as sums over groups of images, which suffice for means and errors."""
 
     def __init__(self, groups: Sequence[Sequence[str]], fit_noise: float, fit_noise_weight: float) -> None:
         if not groups or not all(len(fold) for fold in groups):
@@ -105,7 +105,7 @@ class PairedScores:
         self._take_in(number, was_complete=had == self.num_folds)
 
     def _take_in(self, number: int, was_complete: bool) -> None:
-        """Update what depends on the scores of all trials."""
+        """Update all that depends on the scores of several trials, after those of one trial changed."""
         is_complete = self.is_complete(number)
         if is_complete and not was_complete:
             insort(self._complete, number)
@@ -120,7 +120,7 @@ class PairedScores:
         self._rank(number)
 
     def _look_for_incumbent(self) -> None:
-        """The incumbent may have changed, or its scores: all estimates depend on them."""
+        """Discard the incumbent and all estimates: the incumbent, or its scores, may have changed."""
         self._is_incumbent_known = False
         self._estimates.clear()
         self._optimism.clear()
@@ -195,7 +195,7 @@ class PairedScores:
         return any(number not in self.excluded for number in self._complete)
 
     def mean(self, number: int) -> float:
-        """Mean over the images of the folds seen."""
+        """Mean Dice of a trial over the images of its finished folds."""
         return self._own[number]
 
     def _mean_over(self, means: Mapping[int, float], folds: Sequence[int]) -> float:
@@ -204,8 +204,11 @@ class PairedScores:
 
     @property
     def incumbent(self) -> int | None:
-        """The best trial with all folds, by what is predicted of each, or its mean where nothing is: the highest mean
-        of many is partly luck. Before there is one, trial 0; without that, the one with most folds."""
+        """The best trial with all folds, by predictions, or by its mean where there are none.
+
+        The highest mean of many is partly luck, so predictions come first. Before any trial has all folds it
+        is trial 0, or, without that, the one with most folds; None without scores.
+        """
         if not self._is_incumbent_known:
             self._incumbent, self._is_incumbent_known = self._find_incumbent(), True
         return self._incumbent
@@ -326,8 +329,10 @@ class PairedScores:
         return float(np.sqrt(max(variance - of_images, prior / 4))), self.prior_weight + evidence
 
     def by_fold(self, number: int) -> dict[int, float]:
-        """Fold -> mean Dice of a trial; of one that lacks folds less the optimism of masks that few folds have chosen,
-        as the complete ones show it."""
+        """Fold -> mean Dice of a trial; where it lacks folds, less the optimism of masks chosen on few folds.
+
+        That optimism is the mean over trials with all folds.
+        """
         means = self.means.get(number, {})
         if self.is_complete(number) or not self._complete or self._chosen_by.get(number) is None:
             return means
@@ -348,8 +353,7 @@ class PairedScores:
         }
 
     def _image_noise(self) -> float:
-        """Variance of a trial's mean on a fold from what it makes of the images, pooled over trials of several
-        folds."""
+        """Variance of a fold mean from trial-image interaction, pooled over trials with several folds."""
         total, cells, shown = 0.0, 0, [number for number in sorted(self.means) if self.folds(number) > 1]
         for fold, (sizes, images) in enumerate(zip(self.sizes, self.num_images, strict=True)):
             sums = [self.sums[number][fold] for number in shown if fold in self.sums[number]]
@@ -364,7 +368,7 @@ class PairedScores:
 
 
 def _satterthwaite(variances: ArrayLike, degrees: ArrayLike) -> float:
-    """Degrees of freedom of a sum of variances (1946); theirs together where all are 0."""
+    """Degrees of freedom of a sum of variances (1946); the sum of their degrees where all are 0."""
     parts, each = np.asarray(variances), np.asarray(degrees)
     total = parts.sum()
     return float(total**2 / (parts**2 / each).sum()) if total else float(each.sum())

@@ -42,7 +42,7 @@ class Predictions:
         self.model = None
 
     def update(self, past_of: Callable[[int], PastTrial]) -> None:
-        """Rank by what is known now; nothing happens where nothing has changed."""
+        """Rank trials by their current scores; nothing happens where no score has changed."""
         model = self.model
         if model is not None and not self.changed:
             return
@@ -53,7 +53,7 @@ class Predictions:
         self.changed.clear()
 
     def renew(self, past_of: Callable[[int], PastTrial]) -> None:
-        """Fit the model to all that is known now."""
+        """Fit the model to the current scores of all trials, and rank by it."""
         self._fit(past_of)
         self.changed.clear()
 
@@ -70,7 +70,7 @@ class Predictions:
 
     @one_thread()
     def _predict_changed(self, model: PosteriorMeans, past_of: Callable[[int], PastTrial]) -> None:
-        """Predict trials with new scores again, from the model as it is."""
+        """Predict trials with new scores again, without fitting the model again."""
         past = {number: past_of(number) for number in self.changed}
         known = {number: one.shown for number, one in past.items() if one.value is not None}
         some = {number: model.of(one, self.place_of.get(number)) for number, one in known.items()}

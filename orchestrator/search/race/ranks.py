@@ -19,7 +19,7 @@ class Ranks:
         self.is_known = False
 
     def fill(self, trials: Iterable[tuple[int, int, float]]) -> None:
-        """Rank these, each with its number of folds and its score."""
+        """Rank these trials alone, given as (trial, number of folds, score)."""
         self.keys = {number: (folds, (-worth, number)) for number, folds, worth in trials}
         self.levels = {}
         for folds, key in self.keys.values():
@@ -36,11 +36,11 @@ class Ranks:
         insort(self.levels.setdefault(folds, []), (-worth, number))
 
     def count(self, at_least: int) -> int:
-        """How many trials have so many folds or more."""
+        """Number of trials with `at_least` folds or more."""
         return sum(len(level) for folds, level in self.levels.items() if folds >= at_least)
 
     def with_folds(self, folds: int) -> Iterator[int]:
-        """Trials with exactly so many folds, the best first."""
+        """Trials with exactly `folds` folds, the best first."""
         return (number for _, number in self.levels.get(folds, ()))
 
     def place(self, number: int) -> int:
@@ -49,6 +49,6 @@ class Ranks:
         return bisect_left(self.levels[folds], key)
 
     def best(self, at_least: int = 1) -> Iterator[int]:
-        """Trials with so many folds or more, the best first."""
+        """Trials with `at_least` folds or more, the best first."""
         levels = [level for folds, level in self.levels.items() if folds >= at_least]
         return (number for _, number in heapq.merge(*levels))

@@ -1,4 +1,4 @@
-"""Which trials are given another fold: rules, pure functions of the scores seen, in one registry.
+"""Rules of the race, by which trials get another fold: pure functions of scores, in one registry.
 
 A trial is compared with the incumbent, the best trial that has all folds, on the images of the folds both have
 (paired_scores.py). `paired` stops what is worse beyond a stated error rate, gives more folds to the few that may win,
@@ -35,7 +35,7 @@ class Verdict:
 
 
 class Rule(ABC):
-    """Judges trials that lack folds. Its attributes say what the rest of a search needs to know of a rule."""
+    """A rule that judges trials without all folds; its attributes tell the rest of a search how it works."""
 
     name: ClassVar[str]  # under which it is offered
     trains_all_folds: ClassVar[bool] = (
@@ -52,17 +52,17 @@ class Rule(ABC):
 
     @abstractmethod
     def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
-        """The paused trial that goes on now; None: none. new_wanted: whether new trials are still begun."""
+        """The paused trial that goes on now, or None. new_wanted: whether new trials are still begun."""
 
     @property
     def most_finalists(self) -> float:
-        """Trials that get all folds at the end, at most, where none has them yet."""
+        """Most trials that get all folds at the end of a search, where none has them yet."""
         return math.inf
 
 
 @dataclass(frozen=True)
 class Paired(Rule):
-    """Stop what is surely worse, go on with what may win, pause the rest.
+    """Stop trials that are surely worse, go on with those that may win, pause the others.
 
     The error rate is divided by the number of looks, one a fold, and by the trials with all folds, because the
     incumbent is the luckiest of them (Bonferroni, twice).
@@ -122,7 +122,7 @@ class Paired(Rule):
         return next((number for number in hopeful if self._may_go(board, number)), None)
 
     def _may_go(self, board: PairedScores, number: int) -> bool:
-        """Whether `judge` lets a paused trial go on; one without a chance has none until something else is known."""
+        """Whether `judge` lets a paused trial go on; a refusal holds until incumbent or fit noise changes."""
         if board.no_chance.get(number) == board.since:
             return False
         if self.judge(board, number).action == "go":
@@ -187,7 +187,7 @@ require_entries(RULES, get_args(RuleName), "racing rules")
 
 
 class Race:
-    """Scores in, verdicts out. Trial 0, the baseline, and the incumbent get all folds at once."""
+    """Race of trials by one rule. Trial 0, the baseline, and the incumbent get all folds at once."""
 
     def __init__(
         self,
@@ -212,10 +212,10 @@ class Race:
         self.rule = RULES[rule](**fields) if isinstance(rule, str) else rule
 
     def see(self, number: int, values: Mapping[int, ArrayLike], chosen_by: ChosenBy | None = None) -> None:
-        """Take fold -> Dice in [0, 1], (images of that fold,), in place of earlier scores of the trial.
+        """Set the scores of a trial, fold -> Dice in [0, 1] (images of that fold,), in place of earlier ones.
 
-        chosen_by(folds): the same of some folds, with masks chosen over these alone; None: masks do not depend on
-        folds.
+        chosen_by(folds): such scores of some folds, with masks chosen over these alone; None: masks do not
+        depend on folds.
         """
         self.board.see(number, values, chosen_by)
 
@@ -232,9 +232,9 @@ class Race:
         return self.rule.judge(self.board, number)
 
     def recall(self, paused: Collection[int], new_wanted: bool) -> int | None:
-        """The one of `paused` that goes on before a new trial is begun; None: none.
+        """The trial of `paused` that goes on before a new trial is begun, or None.
 
-        new_wanted: False where no new trial is begun: then one that needs folds before a winner can be named.
+        new_wanted: False where no new trial is begun: then a trial that needs folds before a winner is named.
         """
         return self._recall(self._waiting(paused), new_wanted)
 
@@ -274,23 +274,23 @@ class Race:
 
     @property
     def incumbent(self) -> int | None:
-        """The trial with the best mean of those with all folds, which others are compared with."""
+        """The trial that others are compared with: see `PairedScores.incumbent`."""
         return self.board.incumbent
 
 
 def _places(board: PairedScores, folds: int, reduction: int) -> int:
-    """How many trials with exactly so many folds may have one more."""
+    """Number of the trials with exactly `folds` folds that may have one more."""
     ranks = board.ranked()
     return max(0, ranks.count(folds) // reduction - ranks.count(folds + 1))
 
 
 def _rank(board: PairedScores, number: int, folds: int, reduction: int) -> tuple[int, int]:
-    """Rank of a trial, from 1, among those with exactly so many folds, and how many of them may have one more."""
+    """Rank of a trial, from 1, among those with exactly `folds` folds, and the result of `_places`."""
     return board.ranked().place(number) + 1, _places(board, folds, reduction)
 
 
 def _first(places: int) -> str:
-    """Such as: the first 3."""
+    """Text such as "the first 3"; "none" for 0."""
     return f"the first {places}" if places > 1 else "the first" if places else "none"
 
 
@@ -304,12 +304,12 @@ def _placed(
 
 
 def furthest(board: PairedScores, paused: Collection[int]) -> int | None:
-    """Rules without pauses still meet trials that a crash interrupted: the one with most folds goes on."""
+    """The waiting trial with most folds, or None; a crash leaves such trials even to rules without pauses."""
     return min(paused, key=lambda number: (-board.folds(number), number), default=None)
 
 
 def finalist(board: PairedScores, paused: Collection[int], finalists: int) -> int | None:
-    """The best trial that lacks folds, as long as it is among the best `finalists` of all."""
+    """The best paused trial, or None; once a trial has all folds, only from the best `finalists` of all."""
     seen = board.ranked().best()
     best = islice(seen, finalists) if board.may_end else seen
     return next((number for number in best if number in paused), None)

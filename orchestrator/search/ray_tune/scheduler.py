@@ -14,7 +14,7 @@ from orchestrator.search.engine import Engine
 
 
 class EngineScheduler(FIFOScheduler):
-    """Stops what the engine stops; it decides nothing."""
+    """Scheduler that stops the trials that the engine stops; it decides nothing itself."""
 
     def __init__(self, engine: Engine[Any, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

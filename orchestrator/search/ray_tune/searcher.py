@@ -20,7 +20,7 @@ class EngineSearcher(Searcher):
         self.visits: dict[str, int] = {}  # Tune's trial id -> number of our trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune's own FINISHED is a str
-        """{"number", "params", "folds"}; None while nothing can be begun; FINISHED when the search is over."""
+        """The next visit, {"number", "params", "folds"}; None while there is none; FINISHED at the end."""
         visit = self.engine.ask()
         if isinstance(visit, Idle):
             return None if visit is Idle.LATER else Searcher.FINISHED
@@ -29,7 +29,7 @@ class EngineSearcher(Searcher):
         return {"number": visit.number, "params": params, "folds": list(visit.folds)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Results are judged by the scheduler; here they show that the process of the trial works."""
+        """Tell the engine that the process of the trial works; results are judged by the scheduler."""
         if result.get("updates"):
             self.engine.is_alive(result["number"])
 

@@ -53,7 +53,7 @@ class FoldTrial(tune.Trainable):
 
     @contextmanager
     def _failure_recorded(self, number: int) -> Iterator[None]:
-        """Record why a trial fails. A fault of the machine is not recorded as such, and halts the search."""
+        """Context that records the reason of a failed trial; a machine's fault halts the search instead."""
         try:
             yield
         except Exception as failure:
