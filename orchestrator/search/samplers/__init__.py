@@ -1,1 +1,1 @@
-"""Proposes configurations."""
+"""Samplers: which configuration is tried next."""

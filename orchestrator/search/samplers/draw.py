@@ -1,4 +1,4 @@
-"""The next configuration: a sampler is shown every trial at its present score, in a study rebuilt for each draw."""
+"""Draw of the next configuration: the sampler reads every trial at its present score, in a new study."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_RANDOM = 1000  # random draws before none is said to be within the limits, o
 
 
 class TriedConfigurations:
-    """Configurations of earlier trials, compared as they are written down."""
+    """Configurations of earlier trials, compared by `SearchSpace.exact`."""
 
     def __init__(self, space: SearchSpace, configuration: Iterable[Mapping[str, Any]] = ()) -> None:
         self.space = space
@@ -75,7 +75,7 @@ def draw(
     """The next configuration, within the limits and not tried before; None where none is found.
 
     Where the sampler proposes none, random ones are tried. `tried`: by default the configurations of `past`.
-    `time_left`: which share of its hours a study has left; None where hours do not limit it.
+    `time_left`: share of the hours of a study that is left; None where hours do not limit it.
     Raises `BadStudy` where the sampler is unknown.
     """
     tried = tried or TriedConfigurations(space, (one.trial.params for one in past))
@@ -98,7 +98,7 @@ def refuse_unless_allowed(space: SearchSpace, secondary: SecondaryGoals, seed: i
 
 
 def _least(tried: Sequence[Configuration], limit: Limit) -> str:
-    """The least that a configuration costs, of what a limit is on, in words."""
+    """Text with the lowest cost among these configurations, of the kind that is limited, and its network."""
     costs = [(cost, one.network) for one in tried if (cost := limit.cost(one)) is not None]
     cost, network = min(costs)
     return f"{limit.cost.name} {limit.cost.text(cost)} ({network})"
@@ -186,7 +186,7 @@ def _sampled(
     seed: int,
     time_left: float | None = None,
 ) -> tuple[Trial, Shown]:
-    """One trial of a new sampler, after these, and the storage that holds them all."""
+    """The trial that a new sampler proposes after `past`, and the storage that contains them all."""
     with warnings.catch_warnings():
         # TPE's groups and NSGA-III are experimental; some arguments will be removed from Optuna 6.
         warnings.simplefilter("ignore", ExperimentalWarning)

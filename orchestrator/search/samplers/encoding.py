@@ -1,4 +1,4 @@
-"""A search space as a box, and which of its points are configurations.
+"""Encoding of a search space as a box, in which configurations are points.
 
 A number lies on a line from 0 to 1, by its logarithm where the space says so; a choice among numbers on one that is
 longer, in their order, and so does a choice of two. Other choices are corners: a coordinate each, of which one is 1 and
@@ -21,14 +21,14 @@ ORDER_LENGTH = 2.0  # of the line of a choice: from one to the next is further t
 
 
 class SpaceEncoding:
-    """The space of these parameters."""
+    """Encoding of configurations as points of a box with D coordinates."""
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
         self.columns = {name: _column(distribution) for name, distribution in space.items()}
 
     @property
     def num_parameters(self) -> int:
-        """How many parameters a configuration has, at most."""
+        """Largest number of parameters of a configuration."""
         return len(self.columns)
 
     @property
@@ -37,7 +37,7 @@ class SpaceEncoding:
         return np.concatenate([np.full(column.width, column.length) for column in self.columns.values()])
 
     def point(self, params: Mapping[str, Any]) -> Array:
-        """Where a configuration lies, (D,); in the middle by a parameter that it does not have."""
+        """Point (D,) of a configuration; a parameter that it does not have is in the middle of its line."""
         parts = [
             column.place(params[name]) if name in params else np.full(column.width, column.length / 2)
             for name, column in self.columns.items()
@@ -45,7 +45,7 @@ class SpaceEncoding:
         return np.concatenate(parts)
 
     def points(self, configuration: Sequence[Mapping[str, Any]]) -> Array:
-        """Where configurations lie that have all parameters, (N, D)."""
+        """Points (N, D) of configurations that have all parameters."""
         columns = [
             column.places([one[name] for one in configuration]) for name, column in self.columns.items()
         ]
@@ -57,7 +57,7 @@ class SpaceEncoding:
         return {name: column.value(part) for (name, column), part in parts}
 
     def snap(self, points: Array) -> Array:
-        """The configurations nearest to points (N, D)."""
+        """Points (N, D) of the configurations nearest to points (N, D)."""
         parts = zip(self.columns.values(), self._parts(points), strict=True)
         return np.concatenate([column.snap(part) for column, part in parts], axis=1)
 
@@ -107,7 +107,7 @@ class ChoiceOfNetworks(SpaceEncoding):
 
 
 class _Line:
-    """A number from low to high, or every step between."""
+    """Coordinate, 0 to 1, of a number from low to high, by its logarithm if `log`, in steps if `step`."""
 
     width, length = 1, 1.0
 
@@ -143,7 +143,7 @@ class _Line:
 
 
 class _Order:
-    """One of several, evenly along a line."""
+    """Coordinate of an ordered choice, evenly along a line of ORDER_LENGTH."""
 
     width, length = 1, ORDER_LENGTH
 
@@ -169,7 +169,7 @@ class _Order:
 
 
 class _Corners:
-    """One of several that have no order."""
+    """Coordinates of an unordered choice, one for each value: 1 for the chosen one, else 0."""
 
     length = 1.0
 

@@ -1,4 +1,4 @@
-"""Where a study should look next: what one more fit is expected to gain, by a model of all configurations.
+"""Acquisition functions: the expected gain of one more fit, by a model of all configurations.
 
 `by_knowledge` is the knowledge gradient (Frazier, Powell and Dayanik, 2009): how much higher the best expected value of
 all configurations, the new one among them, will be once a fold of it was seen. A fit whose noise is large can gain
@@ -27,7 +27,7 @@ Gain = Callable[[Array], Array]  # of points (N, D), the logarithm of what each 
 
 
 def by_knowledge(model: Posterior) -> Gain:
-    """How much a fit on one fold is expected to raise the best expected value, in Dice."""
+    """Function of points: log of the rise, in Dice, of the best expected value by a fit on one fold."""
     means = model.mean(model.points)
     leading = np.argsort(-means, kind="stable")[:LEADERS]
     leaders, values = model.points[leading], means[leading]
@@ -48,7 +48,7 @@ def by_knowledge(model: Posterior) -> Gain:
 
 
 def by_improvement(model: Posterior) -> Gain:
-    """Expected improvement over the best expected value, in Dice."""
+    """Function of points: log of the expected improvement, in Dice, over the best expected value."""
     best = float(model.mean(model.points).max())
     return lambda points: _log_improvement(*model.predict(points), best)
 
@@ -62,10 +62,9 @@ def suggest(
     num_draws: int = 500,
     num_rounds: int = 4,
 ) -> Array:
-    """The configuration, as its point (D,), of highest expected gain: among random ones, then ever closer ones around
-    the best.
+    """The configuration of highest expected gain, as its point (D,): from random ones, then ever closer ones.
 
-    log_cost: of points (N, D), the logarithm (N,) of what their gain is divided by; None: it is the same for all.
+    log_cost: of points (N, D), the logarithm (N,) of the cost that divides their gain; None: equal costs.
     """
     dimensions = model.points.shape[1]
     leader = model.points[int(model.mean(model.points).argmax())]
@@ -82,7 +81,7 @@ def suggest(
 
 
 def _worth(model: Posterior, log_gain: Gain, log_cost: Gain | None) -> Gain:
-    """Gain over cost, as logarithms; of one like it was trained from the same seed nothing is learned."""
+    """Function of points: log of gain over cost; -inf near a tried one, whose fits have the same seeds."""
     tried = cKDTree(model.tried)
 
     def worth(points: Array) -> Array:

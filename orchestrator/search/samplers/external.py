@@ -150,7 +150,7 @@ def _refuse_arguments(
 
 
 def _types(found: type[BaseSampler]) -> dict[str, Any]:
-    """Argument -> its type; without those whose annotation names what is imported for type checkers alone."""
+    """Argument -> its type; without annotations that use names imported for type checkers alone."""
     own, types = inspect.unwrap(found.__init__), dict[str, Any]()
     for name, annotation in own.__annotations__.items():
         with suppress(NameError):

@@ -71,5 +71,5 @@ def shown(past: PastTrial) -> FrozenTrial:
 
 
 def _shared(distributions: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-    """One dict for all equal ones: comparing dicts is most of the time of a draw otherwise."""
+    """One dict for all equal distributions; comparing dicts would take most of the time of a draw."""
     return _KNOWN.setdefault(repr(sorted(distributions.items())), distributions)

@@ -38,12 +38,12 @@ SAMPLERS: Mapping[str, SamplerKind] = {
 
 
 def default_sampler(num_objectives: int) -> str:
-    """The Gaussian process that reads fold counts; TPE, Optuna's own default, for several objectives."""
+    """Name of the Gaussian process that reads fold counts; for several objectives TPE, Optuna's default."""
     return "surrogate" if num_objectives == 1 else "tpe"
 
 
 def sampler_names(num_objectives: int) -> tuple[str, ...]:
-    """Names in the registry that can sample for so many objectives."""
+    """Names in the registry of samplers for that number of objectives."""
     return tuple(n for n, kind in SAMPLERS.items() if num_objectives == 1 or kind.for_several_objectives)
 
 
@@ -51,7 +51,7 @@ def sampler_names(num_objectives: int) -> tuple[str, ...]:
 def sampler_kind(text: str, num_objectives: int = 1) -> SamplerKind:
     """The sampler that a name, or `optuna:Class(keyword=literal)`, stands for.
 
-    Raises `BadStudy` for unknown names, classes and arguments, and for one that knows a single objective only.
+    Raises `BadStudy` for unknown names, classes and arguments, and built-in ones of a single objective only.
     """
     if text.startswith(PREFIXES):
         return external_sampler(text)
@@ -70,7 +70,7 @@ def sampler_kind(text: str, num_objectives: int = 1) -> SamplerKind:
 
 
 def sampler_problems(text: str, num_objectives: int) -> list[str]:
-    """Why a study with so many objectives cannot use this sampler, if it cannot."""
+    """Reasons why a study with that number of objectives cannot use this sampler; [] if it can."""
     try:
         sampler_kind(text, num_objectives)
     except BadStudy as refused:

@@ -1,4 +1,4 @@
-"""A sampler as a study uses it."""
+"""Description of a sampler for a study."""
 
 from __future__ import annotations
 

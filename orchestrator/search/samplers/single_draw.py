@@ -1,4 +1,4 @@
-"""A study for one occasion: past trials as a sampler is to see them, and the one that it is asked for."""
+"""Storage of the study of one draw: past trials as a sampler sees them, and the trial that it proposes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.common.private_api import set_member
 
 
 class Shown(InMemoryStorage):
-    """Holds past trials, numbered from 0, before those that are made in it.
+    """In-memory storage of past trials, numbered from 0, followed by those that are created in it.
 
     Optuna's own copies what is added to it and what is read from it: a tenth of a second for a hundred trials.
     """

@@ -1,4 +1,4 @@
-"""When no improvement is likely: a rule on what a Gaussian process expects of the best configuration it can find.
+"""Rule that ends a search when no improvement is likely, by a Gaussian process over configurations.
 
 The model knows how many folds every value rests on (gaussian_process.py). Its promise is the largest expected
 improvement, in Dice, over the best of the configurations so far. No improvement is likely when the promise is below
@@ -29,7 +29,7 @@ MIN_CONFIGURATIONS_A_PARAMETER = 5
 
 @dataclass(frozen=True)
 class Shown:
-    """A configuration and what it has shown, in the order in which configurations were begun."""
+    """A configuration with its value; sequences are in the order in which configurations were begun."""
 
     params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
@@ -38,7 +38,7 @@ class Shown:
 
 
 def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
-    """Say why no improvement is likely; None: one still is, or too little is known."""
+    """The reason why no improvement is likely; None: one still is, or too little is known."""
     distributions: dict[str, BaseDistribution] = {}
     for one in shown:
         distributions |= one.distributions

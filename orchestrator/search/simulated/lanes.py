@@ -17,13 +17,13 @@ class Fits(Protocol):
         """Validation Dice of a fit, epoch by epoch; the fit has begun."""
 
     def seconds(self, number: int, fold: int) -> float:
-        """How long this fit takes, once begun; at random, perhaps."""
+        """Seconds that this fit takes, once begun; may be random."""
 
     def finish(self, number: int, fold: int) -> None:
-        """Put a finished fit where the state of the engine finds it."""
+        """Store a finished fit for the state of the engine."""
 
     def abandon(self, number: int, fold: int) -> None:
-        """Take note of a fit that was stopped before its end."""
+        """Record a fit that was stopped before its end."""
 
 
 class SimulatedLanes:
@@ -59,7 +59,7 @@ class SimulatedLanes:
                 pass
 
     def repeat(self, fits: Iterable[tuple[int, int]]) -> None:
-        """Let these fits pass once more on all lanes, after all else."""
+        """Train these fits once more on all lanes, after all others; the clock advances."""
         free = [self.clock] * self.num_lanes
         for number, fold in fits:
             seconds = self.fits.seconds(number, fold)
@@ -82,7 +82,7 @@ class SimulatedLanes:
         heapq.heappush(self.running, (self.clock + seconds, number, fold, 1, seconds))
 
     def _step(self) -> None:
-        """The epoch that ends next: its fit goes on, is stopped, or is finished."""
+        """Advance to the next end of an epoch: its fit goes on, is stopped, or is finished."""
         self.clock, number, fold, epoch, seconds = heapq.heappop(self.running)
         self.num_epochs, self.busy = self.num_epochs + 1, self.busy + seconds
         curve = self.curves[number, fold]
@@ -103,7 +103,7 @@ class SimulatedLanes:
             self._end(number)
 
     def _end(self, number: int) -> None:
-        """A visit is over, and with it what it has in flight."""
+        """End a visit, and abandon its fits in flight."""
         for _, trial, fold, *_ in self.running:
             if trial == number:
                 self._abandon(number, fold)

@@ -30,7 +30,7 @@ UNLIMITED = 10**9  # trials
 
 @dataclass(frozen=True)
 class Outcome:
-    """A study when it had used so many fits, and the trial with all folds of which it expects most."""
+    """A simulated study at a budget, and its chosen trial: with all folds, of the highest expected score."""
 
     fits: int  # that have ended; those that were cut too
     epochs: int
@@ -73,7 +73,7 @@ class SimulatedStudy:
         self.lanes = SimulatedLanes(self.engine, fits, lanes)
 
     def run(self, budgets: Sequence[int]) -> list[Outcome]:
-        """At each budget of fits: begin no more, finish what is in flight, give the finalists their folds, select."""
+        """Outcome at each budget of fits: no more begin, those in flight end, finalists get their folds."""
         outcomes, lanes = [], self.lanes
         for budget in sorted(budgets):
             lanes.run(lambda budget=budget: lanes.num_fits + lanes.num_in_flight >= budget)  # type: ignore[misc]
@@ -91,7 +91,7 @@ class SimulatedStudy:
         return self.finish(int(budget))
 
     def run_trials(self, num_trials: int) -> Outcome:
-        """Begin so many trials, give the finalists their folds, and select."""
+        """Outcome after that number of trials were begun and the finalists got their folds."""
         self.engine.gate.budget = Budget(trials=num_trials)
         self.lanes.run()
         return self._outcome()
