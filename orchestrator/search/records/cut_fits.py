@@ -34,7 +34,7 @@ def append_cut_fit(file: Path, cut: CutFit) -> None:
 
 
 def parse_cut_fits(lines: Sequence[str]) -> list[CutFit]:
-    """The fits of these lines; a line that was damaged is left out, for no result rests on it."""
+    """The cut fits in these lines; damaged lines are left out, since no result depends on them."""
     found = []
     for line in lines:
         try:
@@ -45,7 +45,7 @@ def parse_cut_fits(lines: Sequence[str]) -> list[CutFit]:
 
 
 def by_trial(cuts: Iterable[CutFit]) -> dict[int, list[CutFit]]:
-    """The fits of each trial that has any, in order."""
+    """Trial number -> its cut fits, in order; trials without any are left out."""
     found: defaultdict[int, list[CutFit]] = defaultdict(list)
     for cut in cuts:
         found[cut.trial].append(cut)

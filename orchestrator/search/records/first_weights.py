@@ -1,7 +1,8 @@
-"""The file that a network's weights begin with: fits are named by what it holds.
+"""Digest of the file with the initial weights of a network, which is a part of the names of its fits.
 
-That is a file of the user's, or one of a package (models/packaged_weights.json), whose digest is the published one, on
-machines with and without the package alike. Weights that are downloaded have no digest here. Torch is not imported.
+The file is one of the user's, or one of a package (models/packaged_weights.json), whose digest is the
+published one, on machines with and without the package alike. Weights that are downloaded have no digest
+here. Torch is not imported.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ ENCODERS = {"encoder_decoder": "tf_efficientnet_lite0", "emcad": "b2", "polyp_pv
 
 
 def digest(network: str, params: Mapping[str, Any]) -> str | None:
-    """SHA-256 of the file that a network of these parameters starts from; None where there is none or it is not known.
+    """SHA-256 of the file with the initial weights of a network; None without such a file or known digest.
 
-    BadMachine: the file is gone.
+    BadMachine: the user's file is gone.
     """
     if weights := params.get("weights"):
         try:

@@ -142,7 +142,7 @@ class Ledger:
                 shutil.rmtree(folder)
 
     def write_failure(self, number: int, error: str) -> None:
-        """Write why a trial failed."""
+        """Write the reason why a trial failed."""
         self.failures.mkdir(parents=True, exist_ok=True)
         write_atomically(self.failures / f"{number}.txt", error.encode())
 
@@ -150,7 +150,7 @@ class Ledger:
         (self.failures / f"{number}.txt").unlink(missing_ok=True)
 
     def failure(self, number: int) -> str | None:
-        """Why a trial failed, or None."""
+        """The reason why a trial failed, or None."""
         path = self.failures / f"{number}.txt"
         return path.read_text(errors="replace") if path.exists() else None
 

@@ -22,7 +22,7 @@ class SeenFolds:
     paired_difference: float | None = None
 
     def then(self, line: Mapping[str, Any]) -> SeenFolds:
-        """The same after one more line of `race.jsonl`; a verdict that cuts a fit changes nothing here."""
+        """Folds and comparison after one more line of `race.jsonl`; a verdict on a cut fit leaves them."""
         folds, numbers = tuple(line["folds"]), line["numbers"]
         difference = numbers.get("paired_difference", numbers.get("difference"))
         if difference is None:

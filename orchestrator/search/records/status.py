@@ -79,7 +79,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Named:
-    """The champion, once there is one. Dice over all folds."""
+    """The champion, with its Dice over all folds."""
 
     number: int
     dice: float  # what the search ranked it by
@@ -88,7 +88,7 @@ class Named:
 
 @dataclass(frozen=True)
 class LaneCount:
-    """Lanes: the cluster can hold, up, with a fit; and fits that wait for one."""
+    """Numbers of lanes: the cluster has room for, up, busy with a fit; and of fits that wait for a lane."""
 
     room: int = 0
     up: int = 0
@@ -147,7 +147,7 @@ class Status:
 
     @property
     def seconds(self) -> float:
-        """How long this run has taken."""
+        """Seconds from the start of this run to its last heartbeat."""
         return max(0.0, self.heartbeat - self.started)
 
 
@@ -155,7 +155,7 @@ _ADAPTER: TypeAdapter[Status] = TypeAdapter(Status)
 
 
 def write_status(path: Path, status: Status) -> None:
-    """Replace the file; not forced to disk, since the next one replaces it."""
+    """Replace the status file; not flushed to disk, since the next one replaces it."""
     write_atomically(path, _ADAPTER.dump_json(status, exclude_defaults=True), sync=False)
 
 

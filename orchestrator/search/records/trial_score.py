@@ -18,10 +18,10 @@ from orchestrator.training.recipe import FitSpec
 
 
 def fold_specs(configuration: Configuration, plan: SplitPlan) -> tuple[FitSpec, ...]:
-    """The fits of a trial, one a fold, each from a seed of its own; those of one fold share it over all trials.
+    """Specifications of the fits of a trial, one a fold; each fold has its own seed, the same for all trials.
 
-    The seed of the first weights changes a score by points: one for all folds would lift or lower a trial's score as a
-    whole, and a race takes the chance of one fit for independent of the next one's. Over trials, differences count.
+    The seed of the initial weights changes a score by points: one for all folds would lift or lower a trial's
+    score as a whole, while the race takes the noise of fits for independent. Over trials, differences count.
     """
     seeds = (configuration.recipe.seed + place * FRESH for place in range(len(plan.folds)))
     return tuple(
@@ -31,12 +31,12 @@ def fold_specs(configuration: Configuration, plan: SplitPlan) -> tuple[FitSpec, 
 
 
 def from_seed(spec: FitSpec, seed: int) -> FitSpec:
-    """The same fit from another seed, which may be any whole number from 0."""
+    """Specification of the same fit from another seed, which may be any whole number from 0."""
     return spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"seed": seed % 2**31})})
 
 
 def refit_spec(configuration: Configuration, plan: SplitPlan, stop_after: int) -> FitSpec:
-    """The fit of a champion: all cases but the hold-out, for so many epochs of the recipe's schedule."""
+    """Specification of a refit: all cases but the hold-out, `stop_after` epochs of the recipe's schedule."""
     everyone = sorted({case_id for fold in plan.folds for case_id in (*fold.train, *fold.val)})
     return _spec(configuration, plan, tuple(everyone), (), fold="refit", stop_after=stop_after)
 
@@ -77,7 +77,7 @@ class ScoredCases(Protocol):
 
 @dataclass(frozen=True)
 class TrialScore:
-    """How a configuration did on images that its networks were not trained on."""
+    """Score of a configuration on images that its networks were not trained on."""
 
     masks: (
         PostProcess  # how maps become masks: as the configuration says, the rest as validation cases choose
@@ -93,12 +93,12 @@ class TrialScore:
 
     @property
     def threshold(self) -> float:
-        """A multiple of 1/256."""
+        """Threshold of the masks, a multiple of 1/256."""
         return self.masks.threshold
 
     @property
     def cross_fitted(self) -> dict[str, float] | None:
-        """Mean over all validation images, without optimism from the threshold; None where that cannot be had."""
+        """Mean over all validation images, without optimism from the threshold; None if not cross-fitted."""
         return _means(self.values_of_case) if self.is_cross_fitted else None
 
     @property
@@ -111,7 +111,7 @@ class TrialScore:
 
     @property
     def fold_dice_std(self) -> float | None:
-        """Spread over folds, None of one; no standard error of the mean, for folds share their training cases."""
+        """Standard deviation over folds, None of one; no standard error, as folds share training cases."""
         return float(np.std(self.fold_dice, ddof=1)) if len(self.fold_dice) > 1 else None
 
 
@@ -146,7 +146,7 @@ def score_trial(
 def masks_of_folds(
     records: Sequence[ScoredCases], configuration: Configuration, metric: str = "dice"
 ) -> list[PostProcess]:
-    """For each record how its maps become masks in `values_of_case`: as the other folds choose, if it has others."""
+    """Post-processing of each record in `values_of_case`: as the other folds choose, if it has others."""
     others = _others_choice(records, configuration, metric)
     if others is not None:
         return others
@@ -155,7 +155,7 @@ def masks_of_folds(
 
 
 def by_case(values: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:
-    """Each case once, with its mean over the folds that validated it; `place` (M,): which case each value is of."""
+    """Each case once, with its mean over the folds that validated it; `place` (M,): case of each value."""
     counts = np.bincount(place)
     return {name: np.bincount(place, weights=column) / counts for name, column in values.items()}
 
@@ -168,9 +168,9 @@ def _is_even(place: np.ndarray) -> bool:
 def _others_choice(
     records: Sequence[ScoredCases], configuration: Configuration, metric: str
 ) -> list[PostProcess] | None:
-    """For each record what the other folds of its repeat choose; None if it has no others.
+    """Post-processing of each record as the other folds of its repeat choose; None if a record has no others.
 
-    What the configuration leaves no choice of is the same for all.
+    It is the same for all records where the configuration leaves no choice.
     """
     if not configuration.masks.is_open:
         return [configuration.masks.best(records[0].histograms, metric)] * len(records)
@@ -186,7 +186,7 @@ def _others_choice(
 
 
 def _repeats(records: Sequence[ScoredCases]) -> list[list[ScoredCases]]:
-    """Folds in order, parted where a case comes again: another repeat's folds know cases that this fold validates."""
+    """Records by repeat, parted where a case comes again: folds of other repeats know this one's cases."""
     repeats: list[list[ScoredCases]] = []
     seen: set[str] = set()
     for record in records:

@@ -1,4 +1,4 @@
-"""One search space of several: their networks become a choice, and what they say alike stands once."""
+"""One search space from several files: their networks become a choice, equal entries shared tables."""
 
 from __future__ import annotations
 

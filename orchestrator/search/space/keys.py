@@ -1,4 +1,4 @@
-"""The keys of a search-space file, and the wording of what is wrong with one; nothing here knows a network."""
+"""The keys of a search-space file, and texts on problems with them, independent of any network."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Registry:
 
 
 def not_known(name: object, known: Sequence[str], what: str) -> str:
-    """'no parameter has this name', with the nearest of the known names and all of them."""
+    """Text on an unknown name, with the nearest of the known names and all of them."""
     return f"no {what} is named {shown(str(name))}; {hint(str(name), known)}known: {', '.join(known)}"
 
 
@@ -98,7 +98,7 @@ def problems_in(error: ValidationError, where: str, known: Sequence[str] = ()) -
 
 
 def listed(values: Iterable[object]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
+    """One or more values as text: 'a', 'a and b', 'a, b and c'."""
     *most, last = (str(value) for value in values)
     return f"{', '.join(most)} and {last}" if most else last
 

@@ -1,4 +1,4 @@
-"""Single values of a search-space file, and lists and tables of them: read strictly, with what is wrong in words."""
+"""Single values of a search-space file, and lists and tables of them, validated strictly."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MOST_VALUES = 1_000  # of a choice
 
 
 def same(a: Scalar, b: Scalar) -> bool:
-    """Equal, and not only because Python counts True as 1."""
+    """Whether two values are equal, where True is not 1 and False is not 0."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
 def is_whole(value: object) -> bool:
-    """An integer, and not a truth value."""
+    """Whether a value is an integer, and no boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """An integer or a float, and not a truth value."""
+    """Whether a value is an integer or a float, and no boolean."""
     return is_whole(value) or isinstance(value, float)
 
 
@@ -63,7 +63,7 @@ def _conditions(when: object) -> dict[str, tuple[Scalar, ...]]:
 
 
 def shown_number(value: float) -> str:
-    """A whole number in full, any other to three digits."""
+    """Text of a number: a whole one in full, any other to three digits."""
     return str(value) if is_whole(value) else f"{value:.3g}"
 
 

@@ -49,7 +49,7 @@ from orchestrator.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Configuration:
-    """One trial, ready to train: what to build, how to train it, and how to make a mask of its output."""
+    """One trial, ready to train: its network, the recipe, and how masks are made of probabilities."""
 
     network: str
     network_params: dict[str, Any]
@@ -77,9 +77,9 @@ class SearchSpace(Tables):
         return frozenset(map(plain, self.search)) - others
 
     def at_range_ends(self, params: Mapping[str, Any]) -> tuple[str, ...]:
-        """Searched ones of flat params at an end of their range, where a wider one might hold better, in words.
+        """Texts on searched params at an end of their range, where a wider range might hold better values.
 
-        Nothing is said of ends beyond which a recipe has no values, as of a weight decay of 0.
+        Left out are ends beyond which a recipe allows no values, as of a weight decay of 0.
         """
         found = []
         for name, value in self.stored(params).items():
@@ -91,7 +91,7 @@ class SearchSpace(Tables):
 
     @property
     def digest(self) -> str:
-        """Twenty hex digits of what the file means; comments, order and layout have no part in them."""
+        """Twenty hex digits of a hash of the file's meaning, without comments, order and layout."""
         search = {key: {"kind": dist.kind, **dist.model_dump()} for key, dist in self.search.items()}
         meaning: list[Any] = [search, dict(self.fixed), dict(self.baseline), self.sweeps]
         if self.own:  # the searched ones are in `search` already
@@ -112,11 +112,11 @@ class SearchSpace(Tables):
         return params
 
     def _begun(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The fixed params, those of the network alone too where it is known."""
+        """All fixed params of the network where it is known and has tables of its own; else these params."""
         return self.fixed_of(params[NETWORK]) if params.get(NETWORK) in self.own else dict(params)
 
     def drawn(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Flat params of those a trial has drawn; None where some are missing, for it was killed while it drew them."""
+        """Flat params from those a trial has drawn; None where some are missing, after a kill meanwhile."""
         try:
             return self.sample(FixedTrial(dict(params)))
         except ValueError:
@@ -163,7 +163,7 @@ class SearchSpace(Tables):
 
     @property
     def num_searched(self) -> int:
-        """How many parameters a trial has, at most."""
+        """Largest number of searched parameters of a trial."""
         return max(len(one.search) for one in self.members)
 
     def shown(self, searched: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class SearchSpace(Tables):
         return {key: ends for key, ends in self.sweeps.items() if key not in own.keys} | own.sweeps
 
     def configuration(self, params: Mapping[str, Any]) -> Configuration:
-        """Sort flat params into what they set. BadSpace where they make no recipe together."""
+        """The configuration that flat params set. BadSpace where they make no valid recipe together."""
         problems = recipe_problems(params, "recipe")
         if problems:
             raise BadSpace(self.where, problems)
@@ -219,8 +219,8 @@ class SearchSpace(Tables):
 def checked_before(text: str, path: Path) -> SearchSpace:
     """The search space of a text that was checked when it was stored: no network is looked up.
 
-    Raises `BadSpace` where the text is no search space at all. Whether it is the text that was stored is for whoever
-    knows its digest to say.
+    Raises `BadSpace` where the text is no search space at all. Whether it is the text that was stored is
+    checked by the caller, who knows its digest.
     """
     problems: list[str] = []
     try:
@@ -236,6 +236,6 @@ def checked_before(text: str, path: Path) -> SearchSpace:
 def space_of(
     tables: Tables, sweeps: dict[str, tuple[float, float]], text: str, path: Path | None
 ) -> SearchSpace:
-    """The search space of tables that are in order."""
+    """The search space of tables without problems."""
     parts = (tables.networks, tables.search, tables.fixed, tables.baseline)
     return SearchSpace(*parts, sweeps, text, path, own=tables.own)

@@ -49,9 +49,9 @@ def load_space(given: Path) -> SearchSpace:
 
 
 def with_own_networks(text: str, path: Path) -> str:
-    """The text of a search-space file in which networks of the user's own are named with the content of their files.
+    """The text of a search-space file, where names of the user's own networks get the digests of their files.
 
-    A file is looked for in the folder of `path`. Raises `BadSpace` with every one that cannot be had.
+    A file is looked for in the folder of `path`. Raises `BadSpace` with every network that is not found.
     """
     problems: list[str] = []
     for name in _own_networks(text):
@@ -89,7 +89,7 @@ def with_pipelines(text: str, path: Path) -> str:
 
 
 def _own_networks(text: str) -> list[str]:
-    """Names with a colon; none in a text that is no TOML, which is refused later."""
+    """Names with a colon, of the user's own networks; [] for text that is no TOML, rejected later."""
     try:
         raw = parse_toml(text).get(NETWORK)
     except ValueError:
@@ -115,7 +115,7 @@ def parse_space(text: str, path: Path | None = None) -> SearchSpace:
 
 
 def _too_large(value: Any, key: str = "") -> Iterator[str]:
-    """Integers that no parameter can have, and that would break the checks of others."""
+    """Problems of integers that no parameter can have, and that would break the other checks."""
     if isinstance(value, dict):
         for name, one in value.items():
             yield from _too_large(one, f"{key}.{name}" if key else name)

@@ -1,4 +1,4 @@
-"""Scores and intervals that follow from the records of a study: found on disk where they were derived before."""
+"""Scores and intervals computed from the records of a study, cached on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.search.store.derived import DerivedFiles, key_of
 def derived_score(
     derived: DerivedFiles, records: Sequence[FitRecord], configuration: Configuration, metric: str
 ) -> TrialScore:
-    """The score of `score_trial`, kept among `derived` by the digests of the records."""
+    """The score of `score_trial`, cached in `derived` by the digests of the records."""
     digests = [record.digest for record in records]
     if None in digests:  # of an earlier version: nothing says what its arrays hold
         return score_trial(records, configuration, metric)
@@ -36,7 +36,7 @@ def derived_score(
 def derived_interval(
     derived: DerivedFiles, values: NDArray[np.float64], groups: Sequence[str]
 ) -> tuple[float, float]:
-    """The `cluster_interval` of values (N,) in N groups, kept among `derived`."""
+    """The `cluster_interval` of values (N,) with their groups (N,), cached in `derived`."""
     key = key_of("interval", digest_of(values), groups)
     found = derived.find(key)
     if found is None:
@@ -48,7 +48,7 @@ def derived_interval(
 
 
 def digest_of(values: NDArray[np.float64]) -> str:
-    """The digest of numbers, byte by byte."""
+    """64 hex digits of the SHA-256 of numbers as float64."""
     return hashlib.sha256(np.ascontiguousarray(values, dtype=np.float64).tobytes()).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""Where an Optuna study is kept: a journal file in the study's folder, or a database that a URL names.
+"""Storage of an Optuna study: a journal file in the study's folder, or a database named by a URL.
 
-The URL is written down with the study, so it holds no password: drivers find one in `~/.pgpass`, or in the file that
-MySQL's `read_default_file` names.
+The URL is stored with the study, so it contains no password: drivers find one in `~/.pgpass`, or in the file
+that MySQL's `read_default_file` names.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DRIVERS = {
 
 
 def kept_url(text: str) -> str:
-    """The URL as a study keeps it, SQLite files by absolute path. Raises `BadMachine` where it cannot be used."""
+    """The URL as a study stores it, SQLite files by absolute path. Raises `BadMachine` if it is unusable."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -91,7 +91,7 @@ def _problems(url: URL) -> Iterator[str]:
 
 
 def reach(url: str) -> None:
-    """Raises `BadMachine` if the database does not let us in."""
+    """Raises `BadMachine` if no connection to the database can be made."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import DBAPIError
 
@@ -108,7 +108,7 @@ def reach(url: str) -> None:
 
 @lru_cache
 def open_database(url: str) -> BaseStorage:
-    """One pool of connections for each process, behind Optuna's cache: trials that are over are read once."""
+    """Storage in a database: a pool of connections per process, and Optuna's cache of finished trials."""
     from sqlalchemy import event
 
     with explained_errors():
@@ -119,7 +119,7 @@ def open_database(url: str) -> BaseStorage:
 
 
 def connect_again(dialect: Dialect, record: object, words: Sequence[Any], options: Mapping[str, Any]) -> Any:
-    """A connection to a server that was there before: one that restarts, or is replaced, is waited for."""
+    """Connection to a server; where it restarts, or is replaced, tried again for up to RESTART_S seconds."""
     began, is_said = time.monotonic(), False
     while True:
         try:
@@ -136,12 +136,12 @@ def connect_again(dialect: Dialect, record: object, words: Sequence[Any], option
 
 
 def open_journal(path: Path) -> BaseStorage:
-    """A file: SQLite breaks on network file systems."""
+    """Storage in a journal file, since SQLite breaks on network file systems."""
     return JournalStorage(_WholeLines(str(path)))
 
 
 class _WholeLines(JournalFileBackend):
-    """A journal file without half-written lines: what a full disk does not take whole is cut off. For one writer."""
+    """Journal file without half-written lines: a failed append, as on a full disk, is undone. One writer."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         path = Path(self._file_path)
@@ -157,7 +157,7 @@ class _WholeLines(JournalFileBackend):
 
 @contextmanager
 def explained_errors() -> Iterator[None]:
-    """Raises `BadMachine` in place of what drivers raise when a database is away, whatever Tune made of that."""
+    """Context that turns errors of database drivers, also those wrapped by Tune, into `BadMachine`."""
     try:
         yield
     except UserError:  # it was explained already

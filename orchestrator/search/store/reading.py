@@ -1,4 +1,4 @@
-"""The files of a study, each as what it holds; damage is said in words, with what mends it."""
+"""Reading of the files of a study; errors describe the damage and the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANEW = "the same `orchestrator search` writes it again"
 
 
 def read_space(file: Path, made_of: MadeOf) -> SearchSpace:
-    """The space of a study, which was checked when it was stored. Raises `BadSpace` where it is another by now."""
+    """The space of a study, checked when stored. Raises `BadSpace` if it is damaged or another by now."""
     try:
         space = checked_before(read_bounded(file, BadSpace, megabytes=1).decode(), file)
     except UnicodeDecodeError as error:
@@ -40,7 +40,7 @@ def read_space(file: Path, made_of: MadeOf) -> SearchSpace:
 
 
 def read_split(file: Path, datasets: Sequence[Dataset], unseen: Sequence[Dataset]) -> SplitPlan:
-    """Raises `BadSplit` where the file was damaged, or the datasets are others by now."""
+    """The split of a study. Raises `BadSplit` if the file was damaged, or the datasets are others by now."""
     try:
         return read_plan(file, datasets, unseen)
     except BadSplit as error:
@@ -54,7 +54,7 @@ def read_split(file: Path, datasets: Sequence[Dataset], unseen: Sequence[Dataset
 
 
 def read_database(url: str, name: str) -> list[FrozenTrial]:
-    """The trials of the Optuna study of that name; none where there is none. Raises `BadMachine`."""
+    """The trials of the Optuna study of that name; [] if there is no such study. Raises `BadMachine`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with explained_errors():
         try:

@@ -1,4 +1,4 @@
-"""The folder of a study: which file is which, the lock of the process that writes, and what kill -9 leaves behind."""
+"""The folder of a study: paths of its files, the lock of the process that writes, repair after kill -9."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def hold(folder: Path, where: str, why: str) -> FileLock:
-    """The lock of a folder, which is made. Raises `BadStudy`, with `where` and `why`, if another process has it."""
+    """Create and lock a folder. Raises `BadStudy`, with `where` and `why`, if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
@@ -54,7 +54,7 @@ class StudyFolder:
 
     @property
     def network_sizes(self) -> NetworkSizes:
-        """Kept outside of the study's folder, which reading commands do not change."""
+        """Sizes of networks, stored outside of the study's folder, which reading commands do not change."""
         return NetworkSizes(self.home / "derived" / self.name / "network_sizes.json")
 
     @property
@@ -95,22 +95,22 @@ class StudyFolder:
 
     @property
     def manifest_copy(self) -> Path:
-        """A second copy of the manifest, for the first may be damaged."""
+        """A second copy of the manifest, since the first may be damaged."""
         return self.folder / "ledger" / "study.json"
 
     def exists(self) -> bool:
         return self.manifest_file.exists() or self.manifest_copy.exists()
 
     def lock(self) -> FileLock:
-        """Hold the study for one process. Raises `BadStudy` if another one has it; dies with its process."""
+        """Lock the study; a lock ends with its process. Raises `BadStudy` if another process has it."""
         return hold(self.folder, self.name, "is being worked on by another process")
 
     def repair(self) -> None:
-        """Clear away what kill -9 leaves behind. Needs the lock.
+        """Remove what killed processes leave behind. Needs the lock.
 
-        The journal's own lock, which would be waited for for half a minute, a last line that is half-written: what
-        follows it could not be read, files that were never put in place, and what Ray kept of earlier runs, for no
-        run goes on with it.
+        That is: the journal's own lock, for which a search would wait half a minute; half-written last lines,
+        after which others could not be read; files that were never renamed to their place; and files of Ray
+        from earlier runs, which no run continues.
         """
         for path in [*self.folder.rglob("*.partial"), self.folder / "tune", self.folder / "train"]:
             if path.is_dir():

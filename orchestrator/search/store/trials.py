@@ -1,4 +1,4 @@
-"""The trials of a study as they stand on record, in order of their scores, and the network that stands for one."""
+"""The trials of a study from its records, ranked by their scores, and the network that represents a trial."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped", TrialSt
 
 @dataclass(frozen=True)
 class StudyTrial:
-    """One trial as it stands: its configuration, the folds that are finished, its score if all are."""
+    """One trial: its configuration, the records of its finished folds, and its score if all are."""
 
     number: int
     state: str  # "complete", "stopped" by the race, "failed", or "open": not over
@@ -55,7 +55,7 @@ class StudyTrial:
         return self.partial_of(score_trial(self.records, self.configuration) if self.records else None)
 
     def partial_of(self, shown: TrialScore | None) -> PartialScore:
-        """The partial score over the folds that are on record; None where none is."""
+        """The partial score over the folds on record; `shown`: their score, None without folds."""
         is_seen = len(self.look.folds) == len(self.records)
         look = self.look if is_seen else SeenFolds(tuple(range(len(self.records))))
         return partial(shown.metrics["dice"] if shown is not None else None, self.num_folds, look)
@@ -71,7 +71,7 @@ class StudyTrial:
 
 @dataclass(frozen=True)
 class Champion:
-    """The best trial, and the fit whose network stands for it."""
+    """The best trial, and the fit whose network represents it."""
 
     trial: int
     fit_id: str
@@ -80,7 +80,7 @@ class Champion:
 def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
     """The cases that only champions are scored on: "test", the hold-out, and each unseen dataset by name.
 
-    Unseen cases that the plan drops, for they have near-duplicates in training, are not among them.
+    Unseen cases that the plan drops, since they have near-duplicates in training, are not among them.
     """
     test = {"test": plan.test} if plan.test else {}
     left_out = plan.left_out
@@ -91,16 +91,16 @@ def outside_cases(plan: SplitPlan, unseen: Sequence[Dataset]) -> dict[str, tuple
 
 
 def fingerprints_of(plan: SplitPlan, case_ids: Iterable[str]) -> dict[str, str]:
-    """The datasets that cases are of, name -> fingerprint."""
+    """Name -> fingerprint of the datasets of these cases."""
     known = plan.datasets | plan.unseen
     return {name: known[name] for name in {case_id.split("/")[0] for case_id in case_ids}}
 
 
 class FitsOnRecord(Protocol):
-    """Where finished fits are found: a ledger, or a snapshot of one."""
+    """Source of the records of finished fits: a ledger, or a snapshot of one."""
 
     def find(self, fit_id: str) -> FitRecord | None:
-        """None where there is no record, or it does not read."""
+        """The record of a fit; None where there is none, or it cannot be read."""
 
 
 def read_trial(
@@ -110,9 +110,9 @@ def read_trial(
     ledger: FitsOnRecord,
     look: SeenFolds | None = None,
 ) -> StudyTrial:
-    """Put together what Optuna, the ledger and the race know of a trial.
+    """A trial from its record in Optuna, the records of its fits, and the folds that the race has judged.
 
-    A fold of a stopped trial that was cut may have been put on record a moment later: it is not one of its folds.
+    A fold of a stopped trial that was cut may have been recorded a moment later: it is not one of its folds.
     """
     params = space.sample(FixedTrial(trial.params))
     configuration = space.configuration(params)
@@ -140,7 +140,7 @@ def ranked(
     secondary: SecondaryGoals | None = None,
     score_of: Callable[[StudyTrial, str], TrialScore | None] = StudyTrial.score,
 ) -> list[tuple[StudyTrial, TrialScore]]:
-    """Finished trials with their scores, best first, the earlier first of equals; those over a limit come last."""
+    """Finished trials with their scores, best first, of equals the earlier; those over a limit come last."""
     worth, limits = objective or Objective(), secondary or SecondaryGoals()
     scored = [(trial, score) for trial in trials if (score := score_of(trial, metric)) is not None]
     return sorted(
@@ -154,7 +154,7 @@ def ranked(
 
 
 def broken(trial: StudyTrial, secondary: SecondaryGoals) -> str | None:
-    """A text that names the constraints that a trial does not meet; None if it meets all."""
+    """Text that names the constraints that a trial does not meet; None if none is known to be exceeded."""
     return secondary.broken(trial.configuration, trial.inference_ms)
 
 
@@ -169,14 +169,14 @@ def finished_score(trial: StudyTrial) -> TrialScore:
 
 
 def champion_fit(trial: StudyTrial) -> FitRecord:
-    """The fold network that stands for a trial. Raises `BadStudy` if the trial is not finished."""
+    """The fold network that represents a trial. Raises `BadStudy` if the trial is not finished."""
     return fit_of_median_dice(trial, finished_score(trial))
 
 
 def fit_of_median_dice(trial: StudyTrial, score: TrialScore) -> FitRecord:
-    """The fold network of median Dice, so that the trial's score describes it.
+    """The fold network of median Dice, which the trial's score describes.
 
-    Of an even number of folds it is the lower of the two in the middle: it must not look better than the trial.
+    Of an even number of folds it is the lower of the two in the middle, so as not to exceed the trial.
     """
     dice = score.fold_dice
     return trial.records[sorted(range(len(dice)), key=dice.__getitem__)[(len(dice) - 1) // 2]]
