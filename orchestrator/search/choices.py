@@ -1,6 +1,6 @@
-"""Names of the entries of registries, which check when they are imported that each name has one.
+"""Names of the entries of registries; each registry checks on import that it has an entry for each name.
 
-Nothing heavy is imported here: the command line reads it.
+No heavy package is imported here, since the command line reads this module.
 """
 
 from __future__ import annotations

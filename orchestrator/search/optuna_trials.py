@@ -1,8 +1,8 @@
 """The trials of a study in Optuna: asked for once, closed once, resumed after a crash.
 
-The sampler never reads that study. It is shown one made for the occasion, in which every trial with any score has an
-honest value, so that a value can change as more folds are finished. It is seeded by (study seed, trial number), so an
-interrupted study asks for the same configurations as one that nothing interrupted.
+The sampler never reads that study. It reads a temporary one, in which every trial with any score has an
+honest value, so that a value can change as more folds are finished. It is seeded by (study seed, trial
+number), so an interrupted study asks for the same configurations as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class OptunaTrials:
                 state.leave(trial.number)
 
     def open(self) -> list[int]:
-        """Trials that are begun and not closed."""
+        """Numbers of the trials that are begun and not closed."""
         trials = self.study.get_trials(deepcopy=False)
         return [trial.number for trial in trials if trial.state == TrialState.RUNNING]
 
@@ -82,7 +82,7 @@ class OptunaTrials:
         self.state.ledger.forget_failure(number)  # it was not closed as failed: it is tried again
 
     def begin(self) -> int | None:
-        """Begin a trial; its parameters are in the journal before anything is trained. None: all were tried."""
+        """Begin a trial, in the journal before training, and return its number; None if all were tried."""
         if self._num_waiting:
             trial = self.study.ask()
             self.space.sample(trial)
@@ -125,7 +125,7 @@ class OptunaTrials:
         self._close(number, state=TrialState.PRUNED)
 
     def fail(self, number: int) -> str | None:
-        """Close a trial as failed, with the reason that its process recorded; None, and open still: there is none."""
+        """Close a trial as failed; returns the recorded reason, or None without one: it is still open."""
         reason = self.state.ledger.failure(number)
         if reason is not None:
             self._open_trial(number).set_user_attr("error", reason)
@@ -133,7 +133,7 @@ class OptunaTrials:
         return reason
 
     def shown(self) -> list[Shown]:
-        """Every configuration with a value, by number. Failed and infeasible trials have none to improve on."""
+        """Configurations with values, by trial number; failed and ineligible ones have None as value."""
         shown = []
         for trial in self.study.get_trials(deepcopy=False):
             failed = trial.state == TrialState.FAIL or self.state.is_ineligible(trial.number)
@@ -144,20 +144,20 @@ class OptunaTrials:
         return shown
 
     def lost(self) -> dict[str, FitSpec]:
-        """Fits that were finished once, and whose records are gone."""
+        """Id -> specification of fits that were finished and judged, and whose records are gone."""
         return self.state.lost(self.study.get_trials(deepcopy=False))
 
     def recorded_end(self) -> Mapping[str, Any] | None:
-        """Why an earlier run ended the study, as `BudgetGate.remember` gave it."""
+        """Reason for the end of the study in an earlier run, from `BudgetGate.remember`; None without one."""
         return self.study.user_attrs.get("end")
 
     def record_end(self, end: Mapping[str, Any]) -> None:
-        """Keep why the study ended, for later runs."""
+        """Store the reason for the end of the study, for later runs."""
         self.study.set_user_attr("end", dict(end))
         self.state.ledger.trials.write_end(dict(end))
 
     def stored(self, number: int) -> FrozenTrial:
-        """A trial as Optuna has it."""
+        """The trial with this number as Optuna stores it."""
         storage, study_id = self._place()
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
@@ -166,11 +166,11 @@ class OptunaTrials:
         return member(self.study, "_storage"), member(self.study, "_study_id")
 
     def _open_trial(self, number: int) -> Trial:
-        """A trial to suggest with: parameters drawn before come back as they were."""
+        """Open trial to suggest parameters with; those suggested before keep their values."""
         return Trial(self.study, member(self.stored(number), "_trial_id"))
 
     def _add(self, drawn: Proposal) -> int:
-        """The number of a new, open trial; to enqueue it and ask for it would look at every trial twice."""
+        """Add an open trial; returns its number. To enqueue and ask for it would read every trial twice."""
         fixed = FixedTrial(drawn.params)
         self.space.sample(fixed)
         begun = create_trial(
@@ -183,21 +183,22 @@ class OptunaTrials:
         return storage.get_trial_number_from_id(storage.create_new_trial(study_id, begun))
 
     def _close(self, number: int, **result: Any) -> None:
-        """Close a trial in Optuna, then on record."""
+        """Close a trial in Optuna, then in the ledger."""
         self.study.tell(number, **result)
         self.closed.append(number)
         self.state.ledger.trials.write(self.stored(number))
 
     def _keep_excess(self, number: int) -> None:
-        """Keep by how much a trial exceeds its constraints; what an earlier run has kept stays."""
+        """Store the excess of a trial over each constraint; values that an earlier run stored stay."""
         trial = self._open_trial(number)
         for limit, excess in self.state.excess(number).items():
             if limit not in trial.constraints:
                 trial.set_constraint(limit, excess)
 
     def _keep_folds(self, number: int) -> None:
-        """Keep what Optuna's dashboard shows of a trial: Dice of each fold by its masks, and as intermediate values the
-        mean over the images of the first folds, of one more at each step; the last one of a stopped trial is its value.
+        """Store values of a trial for Optuna's dashboard: Dice of each fold by the masks of the trial, and as
+        intermediate values the mean over the images of the first folds, of one more at each step; the last
+        one of a stopped trial is its value.
         """
         if (shown := self.state.shown(number)) is None:
             return

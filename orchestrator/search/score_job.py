@@ -1,4 +1,4 @@
-"""The order to score networks on cases outside of their training, as a lane is handed it."""
+"""The job, for a lane, of scoring networks on cases outside of their training."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class ScoreJob:
 
     @property
     def scored_as(self) -> str:
-        """The name of its scores."""
+        """Name under which the scores are stored."""
         return scored_as(self.fit_ids)

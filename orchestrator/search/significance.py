@@ -1,4 +1,4 @@
-"""Which trials are significantly different: compared on the same validation images.
+"""Significance of differences between trials, which are compared on the same validation images.
 
 Two sources of chance are looked at: images (whole groups are drawn together) and training sets (Nadeau and Bengio's
 test, where there are two folds or more). Trials count as different where both tests say so, and both of the one whose
@@ -42,7 +42,7 @@ class ComparedTrial:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A trial less another one, on the same images."""
+    """Difference of a trial to another one, on the same images, with its tests."""
 
     trial: int
     other: int
@@ -57,16 +57,16 @@ class PairedTest:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the first is better."""
+        """Whether `trial` is significantly better than `other`."""
         return self.difference > 0 and self.p_value < SURE
 
     @property
     def is_worse(self) -> bool:
-        """Whether the other is better, by a score that the winner was not chosen by."""
+        """Whether `other` is significantly better, by a score that the winner was not chosen by."""
         return self.difference < 0 and self.p_value < SURE
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values; what says nothing is null."""
+        """The test as plain values; an interval or an error that is not finite is None."""
         known = all(map(math.isfinite, self.interval))
         error = self.standard_error if math.isfinite(self.standard_error) else None
         return asdict(self) | {"interval": list(self.interval) if known else None, "standard_error": error}
@@ -79,7 +79,7 @@ def compared_trial(number: int, score: TrialScore, metric: str = "dice") -> Comp
 
 
 def share_of_test(plan: SplitPlan) -> float | None:
-    """Cases validated over cases trained on, as a test over folds wants it; None of one fold."""
+    """Ratio of validated to training cases, mean over folds, for a test over folds; None of one fold."""
     if len(plan.folds) == 1:
         return None
     return float(np.mean([len(fold.val) / len(fold.train) for fold in plan.folds]))
@@ -88,7 +88,7 @@ def share_of_test(plan: SplitPlan) -> float | None:
 def all_against(
     winner: ComparedTrial, others: Sequence[ComparedTrial], groups: Sequence[str], test_share: float | None
 ) -> list[PairedTest]:
-    """The winner less each of the others; groups (N,) of the images, test_share None of one fold."""
+    """Tests of the winner against each other trial; groups (N,) of images, test_share None of one fold."""
     tested = [_tested(winner, other, groups, test_share) for other in others]
     corrected = holm([larger(*ps) for ps in tested])
     return [
@@ -105,7 +105,7 @@ def gain_over(
     test_share: float | None,
     num_stopped: int = 0,
 ) -> PairedTest:
-    """The winner less the default. It was picked out of all, so Holm covers all of them against the default.
+    """Test of the winner against the default. It was picked from all, so Holm covers all against the default.
 
     Trials that were stopped before they had all folds count with a p-value of 1.
     """
@@ -117,7 +117,7 @@ def gain_over(
 def _tested(
     one: ComparedTrial, other: ComparedTrial, groups: Sequence[str], test_share: float | None
 ) -> tuple[float, float | None]:
-    """p of the difference of means, by images and by folds."""
+    """p-values of the difference of means, by images and by folds."""
     by_fold = np.subtract(one.fold_means, other.fold_means)
     return both_tests(one.values - other.values, groups, by_fold, test_share)
 
@@ -141,7 +141,7 @@ def _versus(
 def both_tests(
     values: NDArray[np.float64], groups: Sequence[str], by_fold: ArrayLike, test_share: float | None
 ) -> tuple[float, float | None]:
-    """p of differences (N,) of images in groups (N,), and of those of folds (K,); None where `test_share` is.
+    """p-values of differences (N,) of images in groups (N,), and (K,) of folds, None if `test_share` is None.
 
     Images alone do not know that training again would move every score of a fold at once: with one point of such noise
     a fold, they call one of two equal systems better in 20 % of studies (tests/benchmarks/compare_errors.py).

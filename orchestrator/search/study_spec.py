@@ -1,7 +1,7 @@
 """The specification of a study: every option that shapes it, declared once, with its help text and its default.
 
-The command line makes its options of these fields, `study.json` keeps their values, and a study that is resumed is
-compared by them. Nothing heavy is imported here: `--help` reads this module.
+The options of the command line follow from these fields, `study.json` stores their values, and a resumed
+study is compared by them. No heavy package is imported here, since `--help` reads this module.
 """
 
 from __future__ import annotations
@@ -130,12 +130,12 @@ class StudySpec:
 
     @property
     def objective(self) -> ObjectiveName:
-        """The first objective, a score: it names the champion."""
+        """The first objective, a score, which selects the champion."""
         return cast(ObjectiveName, self.objectives[0])
 
     @property
     def chosen_race(self) -> RuleName:
-        """The rule of the race: as given, or the default for so many objectives."""
+        """The rule of the race: as given, or the default for the number of objectives."""
         return self.race or ("paired" if len(self.objectives) == 1 else "none")
 
 

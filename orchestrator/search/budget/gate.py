@@ -1,4 +1,4 @@
-"""Whether another trial may start: the budget, minus usage, minus what the finalists still need."""
+"""Gate for new trials: the budget, minus usage, minus the expected cost of folds of the finalists."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BudgetGate:
         self.end = End(by, why)
 
     def time_left(self) -> float | None:
-        """The share of the hours or GPU-hours that is left, of both the smaller; None where neither is a limit."""
+        """Share of hours or GPU-hours left, 0 to 1, the smaller of both; None where neither is limited."""
         spent = self.usage.spent()
         used = ((self.budget.hours, spent.hours), (self.budget.gpu_hours, spent.gpu_hours))
         return min((max(0.0, 1 - found / limit) for limit, found in used if limit), default=None)

@@ -1,4 +1,4 @@
-"""Limits on what a study may spend, and when no new trial starts: pure functions of numbers.
+"""Budget of a study, and the rule by which no new trial starts: pure functions of numbers.
 
 Hours are wall time of one run and hard: when they are used up, fits end after their epoch and can be resumed. All other
 budgets cover all runs of the study; they end the start of new trials, never a fit. Of hours, GPU-hours and epochs,

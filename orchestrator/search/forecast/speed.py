@@ -1,6 +1,6 @@
-"""How fast a worker trains and scores one configuration: a few steps are timed, and a fit's time follows from them.
+"""Speed of training and scoring one configuration: a few steps are timed, to forecast the time of a fit.
 
-The exchange of gradients between workers is computed. Epochs in which the encoder is held still are timed apart.
+The exchange of gradients between workers is computed. Epochs with a frozen encoder are timed separately.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BANDWIDTH = 10e9  # bytes a second between two GPUs of one machine, of which all
 
 @dataclass(frozen=True)
 class Held:
-    """Training while the encoder is held still."""
+    """Speed of training, and bytes of gradients, while the encoder is frozen."""
 
     speedup: float  # of a step, over one that trains all
     gradient_bytes: int
@@ -39,7 +39,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast one worker is with one configuration: {its share of the global batch: images a second}."""
+    """Speed of one worker with one configuration; `training`: share of a global batch -> images a second."""
 
     training: dict[int, float]
     validation: float  # images a second
@@ -47,7 +47,7 @@ class Speed:
     held: Held | None = None  # where the recipe holds the encoder still at first
 
     def fit_seconds(self, spec: FitSpec, width: int) -> float:
-        """Seconds for all epochs of the recipe, because patience cannot be foreseen, and the scoring at the end."""
+        """Seconds of a fit on `width` workers: all epochs, as patience cannot be foreseen, and scoring."""
         recipe = spec.recipe
         steps = len(spec.train) // recipe.batch_size
         step = recipe.batch_size / width / self._rate(recipe.batch_size // width)
@@ -61,7 +61,7 @@ class Speed:
         return training + (recipe.epochs + 1) * scoring + _num_averaged(recipe) * statistics
 
     def like(self, measured: Speed) -> Speed:
-        """The shares that were measured of another configuration, in proportion to the one that both have."""
+        """This speed at all shares of `measured`, of another configuration, by the ratio at one share."""
         common = next(iter(self.training))
         factor = self.training[common] / measured._rate(common)
         return replace(self, training={share: rate * factor for share, rate in measured.training.items()})
@@ -142,7 +142,7 @@ def _timed(
 
 
 def _few(spec: FitSpec, share: int, *, is_held: bool) -> FitSpec:
-    """A fit whose second epoch is a few steps of that many images."""
+    """A fit of two epochs of STEPS steps of `share` images; if `is_held`, of three, two of them frozen."""
     changed = {
         "batch_size": share,
         "epochs": 3 if is_held else 2,
@@ -166,12 +166,12 @@ def _without_numbers(configuration: Configuration) -> torch.nn.Module:
 
 
 def _bytes(parameters: Iterable[torch.nn.Parameter]) -> int:
-    """Size of their gradients."""
+    """Bytes of the gradients of those parameters that are trained."""
     return sum(one.numel() * one.element_size() for one in parameters if one.requires_grad)
 
 
 def _num_averaged(recipe: Recipe) -> int:
-    """After how many epochs the mean of the weights is taken."""
+    """Number of epochs after which averaged weights are scored; 0 without weight averaging."""
     if recipe.weight_averaging == "none":
         return 0
     return recipe.epochs - first_averaged(recipe)

@@ -19,7 +19,7 @@ FORM = re.compile(r"\s*(\w+)\s*<=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*")
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that a cost may be."""
+    """Upper limit on one cost of a configuration."""
 
     cost: Cost
     most: float
@@ -28,12 +28,12 @@ class Limit:
         return f"{self.cost.name}<={_exact(self.most)}"
 
     def excess(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> float | None:
-        """The share by which it is exceeded, above 0 if it is; None while what must be measured is not."""
+        """Excess over the limit as a share, 0 or below if it is kept; None while inference is not timed."""
         found = self.cost(configuration, inference_ms)
         return None if found is None else found / self.most - 1
 
     def broken(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> str | None:
-        """A text on how far it is exceeded; None if it is not."""
+        """Text with the cost and the limit that it exceeds; None if it does not, or is unknown."""
         found = self.cost(configuration, inference_ms)
         if found is None or found <= self.most:
             return None
@@ -41,7 +41,7 @@ class Limit:
 
 
 def _exact(value: float) -> str:
-    """Short, and the very same number when it is read again."""
+    """Short text of a number, which is read back as the same number."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 

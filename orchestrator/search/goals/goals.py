@@ -48,7 +48,7 @@ class SecondaryGoals:
     def values(
         self, configuration: Configuration, score: TrialScore, inference_ms: Sequence[float | None]
     ) -> tuple[float, ...]:
-        """Values of the objectives after the first one."""
+        """Values of the objectives after the first one. ValueError if inference is one and was not timed."""
         found = [
             goal(configuration, inference_ms) if isinstance(goal, Cost) else goal(score)
             for goal in self.objectives
@@ -60,17 +60,17 @@ class SecondaryGoals:
     def excess(
         self, configuration: Configuration, inference_ms: Sequence[float | None] = ()
     ) -> dict[str, float]:
-        """Limit -> by what share it is exceeded, 0 and below where it is kept, as far as that is known."""
+        """Text of a limit -> excess as a share, at most 0 if it is kept; unknown costs are left out."""
         found = {str(limit): limit.excess(configuration, inference_ms) for limit in self.limits}
         return {limit: value for limit, value in found.items() if value is not None}
 
     def broken(self, configuration: Configuration, inference_ms: Sequence[float | None] = ()) -> str | None:
-        """A text that names the constraints that are not met; None if all are."""
+        """Text that names the constraints that are not met; None if none is known to be exceeded."""
         found = [limit.broken(configuration, inference_ms) for limit in self.limits]
         return ", ".join(words for words in found if words) or None
 
     def problems(self, plan: SplitPlan) -> list[str]:
-        """Why they cannot be had on this split, if they cannot."""
+        """Reasons why objectives cannot be computed on this split; [] if all can be."""
         scores = [goal for goal in self.objectives if isinstance(goal, Objective)]
         return [problem for goal in scores for problem in objective_problems(goal, plan)]
 
@@ -105,7 +105,7 @@ def _goal(name: Any, datasets: Sequence[Dataset], sizes: NetworkSizes) -> Object
 
 
 def front(values: Mapping[int, Sequence[float]], directions: Sequence[Direction]) -> tuple[int, ...]:
-    """The Pareto front: those for which no other one is as good in every value and better in one."""
+    """Trials of the Pareto front: no other one is as good in every value and better in one."""
     signs = [1 if direction == "maximize" else -1 for direction in directions]
     points = {
         number: [sign * value for sign, value in zip(signs, own, strict=True)]

@@ -21,7 +21,7 @@ from orchestrator.search.records.trial_score import TrialScore
 
 @dataclass(frozen=True)
 class ObjectiveKind:
-    """An entry of the registry."""
+    """Function, and requirements on a split, of one objective: an entry of OBJECTIVES."""
 
     value: Callable[[Objective, TrialScore, str], float]  # of a trial's score, for a metric
     is_mean: bool = False  # over all validation images: tests that compare means say something of it
@@ -38,23 +38,23 @@ class Objective:
 
     @property
     def kind(self) -> ObjectiveKind:
-        """Its entry in the registry."""
+        """Entry of this objective in OBJECTIVES."""
         return OBJECTIVES[self.name]
 
     @property
     def is_mean(self) -> bool:
-        """Whether it is the mean over all validation images."""
+        """Whether the objective is the mean over all validation images."""
         return self.kind.is_mean
 
     def __call__(self, score: TrialScore, metric: str = "dice") -> float:
         return self.kind.value(self, score, metric)
 
     def label(self, metric: str = "dice") -> str:
-        """The heading of its values: "dice", "worst-fold dice"."""
+        """Heading for values of the objective: "dice", "worst-fold dice"."""
         return metric if self.is_mean else f"{self.name} {metric}"
 
     def by_center(self, score: TrialScore, metric: str = "dice") -> dict[str, float]:
-        """Center -> mean over its validation images."""
+        """Center -> mean of the metric over its validation images."""
         centers, place = np.unique([self.center_of[id] for id in score.case_ids], return_inverse=True)
         sums = np.bincount(place, weights=score.values_of_case[metric])
         return dict(zip(map(str, centers), (sums / np.bincount(place)).tolist(), strict=True))
@@ -91,7 +91,7 @@ def objective_over(name: ObjectiveName, datasets: Sequence[Dataset]) -> Objectiv
 
 
 def objective_problems(objective: Objective, plan: SplitPlan) -> list[str]:
-    """Why it cannot be computed on this split, if it cannot."""
+    """Reasons why the objective cannot be computed on this split; [] if it can be."""
     least = objective.kind.least_folds
     problems = []
     if len(plan.folds) < least:
