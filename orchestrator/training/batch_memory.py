@@ -22,7 +22,7 @@ class Memory:
         self.folder = folder
 
     def at_a_time(self, kind: Kind, images: int, smallest: int = 1) -> int:
-        """Images to take at a time: the fewest parts that are known to fit, of similar sizes, none below `smallest`."""
+        """Images to take at a time: at most the stored number, in similar parts, none below `smallest`."""
         fits = self._known(kind) or images
         return math.ceil(images / min(math.ceil(images / fits), most_parts(images, smallest)))
 
@@ -35,7 +35,7 @@ class Memory:
         return found if isinstance(found, int) and found > 0 else None
 
     def note(self, kind: Kind, images: int) -> None:
-        """Store that more than `images` do not fit. Concurrent writers find the same number."""
+        """Store `images` as the most to take at a time. Concurrent writers find the same number."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**kind, "images": images}, indent=1)
         write_atomically(self._path(kind), text.encode())

@@ -1,5 +1,5 @@
-"""Less memory for more time: parts of a network are computed again in the backward pass (Chen et al., 2016,
-arXiv:1604.06174).
+"""Gradient checkpointing (Chen et al., 2016, arXiv:1604.06174): less memory for more time, since parts of a
+network are computed again in the backward pass.
 
 Of each part the forward pass keeps the inputs alone. Results are the same: random numbers are drawn again as before,
 and BatchNorm's statistics, which the second pass would update again, are put back.
@@ -23,7 +23,7 @@ CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
 
 def parts_of(network: nn.Module) -> list[nn.Module]:
-    """The parts that are computed again: modules of at least two layers and at most the root of all layers.
+    """Modules to compute again: of at least two layers, at most the square root of the number of layers.
 
     Layers are modules with parameters of their own. Empty for a network that has no such modules.
     """

@@ -64,7 +64,7 @@ USED_WITH: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def acts_with(name: str) -> list[tuple[str, Callable[[object], bool]]]:
-    """The fields on which it depends whether a field does anything, and of each, whether a value lets it."""
+    """Other fields that decide whether a field has any effect, each with a test of its value."""
     used = USED_WITH | {
         "plateau_patience": ("schedule", ("plateau",))
     }  # whose value has been in ids of fits ever since
@@ -81,7 +81,7 @@ SMALLEST_SCALE, LARGEST_SCALE = 0.25, 4.0
 
 
 def _scales(value: object) -> object:
-    """Numbers of "0.75, 1, 1.25", sorted, without duplicates: values in a search-space file are scalars."""
+    """Scales of "0.75, 1, 1.25", sorted, each once: values in a search-space file are scalars."""
     try:
         scales = [float(part) for part in value.split(",")] if isinstance(value, str) else value
     except ValueError:
@@ -220,7 +220,7 @@ class Recipe(BaseModel):
 
     @property
     def idle(self) -> frozenset[str]:
-        """Fields that do nothing, given the others: momentum with Adam, for example."""
+        """Fields without effect, given the others: momentum with Adam, for example."""
         names = type(self).model_fields
         return frozenset(
             name for name in names if not all(acts(getattr(self, other)) for other, acts in acts_with(name))
@@ -235,7 +235,7 @@ class Recipe(BaseModel):
 
     @property
     def treats_encoder(self) -> bool:
-        """Whether it needs a network with a pretrained encoder."""
+        """Whether the recipe needs a network with a pretrained encoder."""
         return any(getattr(self, name) != OFF[name] for name in ENCODER)
 
 

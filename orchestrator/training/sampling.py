@@ -4,8 +4,9 @@ cases     each case once
 centers   as many cases from every center; a dataset that names no centers counts as one
 presence  as many frames with a polyp as without
 
-An epoch has as many cases whichever it is. The cases of a class come in random order, all of them before any comes
-again, however many epochs that takes; a case that comes twice in one epoch gets another random augmentation.
+An epoch has the same number of cases in each mode. The cases of a class come in random order, all of them
+before any comes again, however many epochs that takes; a case that comes twice in one epoch gets another
+random augmentation.
 All follows from seed and epoch, whatever the number of workers.
 """
 
@@ -38,7 +39,7 @@ def class_of(case: Case, sampling: Sampling) -> str:
 
 
 def sampling_problem(sampling: Sampling, train: Iterable[Case]) -> str | None:
-    """Why the training cases of a fold cannot be sampled so, if they cannot."""
+    """Reason why the training cases of a fold cannot be sampled in this mode; None if they can."""
     found = sorted({class_of(case, sampling) for case in train})
     if sampling == "cases" or len(found) > 1:
         return None
@@ -61,7 +62,7 @@ def epoch_keys(case_ids: Sequence[str], seed: int, epoch: int) -> list[Key]:
 def balanced_keys(classes: Mapping[str, Sequence[str]], seed: int, epoch: int) -> list[Key]:
     """Keys of as many cases as the classes have, an equal share of each class, in random order.
 
-    `classes`: case ids by class. What cannot be shared equally goes to another class in each epoch.
+    `classes`: case ids by class. A remainder that cannot be shared equally goes to other classes each epoch.
     """
     total, count = sum(map(len, classes.values())), len(classes)
     keys: list[Key] = []
@@ -76,7 +77,7 @@ def balanced_keys(classes: Mapping[str, Sequence[str]], seed: int, epoch: int) -
 
 
 def _taken(case_ids: Sequence[str], seed: tuple[int, int], start: int, number: int) -> list[str]:
-    """So many cases from a place on, of an endless row of permutations of all."""
+    """`number` cases from index `start` on, in an endless sequence of permutations of all."""
     size = len(case_ids)
     first, last = start // size, (start + number - 1) // size
     row = [

@@ -37,7 +37,7 @@ def structure_pixel_iou(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def dice_boundary(logits: Tensor, mask: Tensor) -> Tensor:
-    """Dice plus the mean over pixels of their distance to the mask's edge, as a share of the side, if they are wrong.
+    """Dice plus the mean over pixels of error times distance to the mask's edge, as a share of the side.
 
     The integral of the paper less its value for the mask itself, which is constant. Masks without an edge have
     distances of zero.
@@ -69,9 +69,9 @@ def _widened(line: Tensor, reach: int) -> Tensor:
 
 
 def outline(mask: Tensor) -> Tensor:
-    """mask (B, K, H, W) in {0, 1} -> its pixels that touch background, over corners too; the image's border is none
+    """mask (B, K, H, W) in {0, 1} -> pixels that touch background, also at corners; the border is none.
 
-    Of probabilities, how much they fall within a pixel.
+    Of probabilities, their fall from a pixel to its lowest neighbour.
     Canny's method on a mask gives the same line, on some sides one pixel further out.
     """
     rest = 1 - mask
@@ -79,7 +79,7 @@ def outline(mask: Tensor) -> Tensor:
 
 
 def edge_weight(mask: Tensor) -> Tensor:
-    """mask (B, K, H, W), the same for all K -> weights (B, 1, H, W) in 1..6
+    """mask (B, K, H, W), the same for all K -> weights (B, 1, H, W) in 1..6.
 
     A pixel weighs more where it differs from the 31 x 31 pixels around it; outside the image is no polyp.
     """
@@ -114,7 +114,7 @@ def distance_to(mask: Tensor) -> Tensor:
 
 
 def all_pairs_distance_to(mask: Tensor) -> Tensor:
-    """The same without a transfer to the CPU, on which OpenCV is seventy times as fast.
+    """`distance_to` without a transfer to the CPU, on which OpenCV is seventy times as fast.
 
     First along columns, then along rows, as Felzenszwalb and Huttenlocher (2012, Theory of Computing, 8:415), but all
     pairs of pixels in a row are compared: W^3 operations an image.

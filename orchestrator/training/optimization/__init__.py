@@ -1,1 +1,1 @@
-"""How weights change: optimizers, learning rates, a held encoder, averages of weights."""
+"""Optimizers, learning-rate schedules, a frozen encoder, averages of weights."""

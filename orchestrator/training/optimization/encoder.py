@@ -1,4 +1,4 @@
-"""The encoder of a network during training: held still for a while, or all along.
+"""The encoder of a network during training: held (frozen) for the first epochs, or for all.
 
 Held: its weights have no gradient, and it is in evaluation mode: BatchNorm uses and keeps the statistics that it came
 with, and dropout is off.
@@ -28,7 +28,7 @@ class Encoder:
             raise ValueError(f"the encoder of {type(network).__name__} is frozen: no rate acts on it")
 
     def is_held(self, epoch: int) -> bool:
-        """`epoch` counts from 0."""
+        """Whether the encoder is frozen in an epoch, which counts from 0."""
         return epoch < self.recipe.freeze_epochs or not self.recipe.encoder_learning_rate_factor
 
     def held_parts(self, epoch: int) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ class Encoder:
         return self.parts if self.is_held(epoch) else ()
 
     def prepare(self, epoch: int) -> bool:
-        """Hold or release it for an epoch, in a network in training mode; return whether that is a change."""
+        """Freeze or release the encoder for an epoch, in a network in training mode; True if it changes."""
         is_held = self.is_held(epoch)
         is_change = any(parameter.requires_grad is is_held for parameter in self.parameters)
         for parameter in self.parameters:

@@ -1,4 +1,4 @@
-"""The learning rate from epoch to epoch.
+"""Schedules of the learning rate, epoch by epoch.
 
 cosine         from the rate to zero over all epochs (Loshchilov and Hutter, 2016, arXiv:1608.03983, without restarts)
 warm_restarts  SGDR, the same paper: cosine to zero over a cycle, then the full rate again; cycles grow by a factor
@@ -42,7 +42,7 @@ class Schedule:
         return result
 
     def step(self, dice: float) -> None:
-        """`dice`: of validation; in a refit, which has none, the negative training loss."""
+        """End an epoch; `dice`: of validation; in a refit, which has none, the negative training loss."""
         if isinstance(self.steps, ReduceLROnPlateau):
             self.steps.step(dice)
         else:

@@ -1,7 +1,7 @@
-"""A few validation cases whose probability maps are kept as a fit goes on: how the segmentation grows, to look at.
+"""Probability maps of a few validation cases at some epochs of a fit, to look at its progress.
 
-The same cases in every fit of a fold, at epochs that are dense at the beginning, small and in 256 steps: some ten
-kilobytes a fit. Nothing else is computed for them, and no decision rests on them.
+They are of the same cases in every fit of a fold, at epochs that are dense at the beginning, small and in 256
+steps: some ten kilobytes a fit. Nothing else is computed for them, and no decision rests on them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Followed:
 def followed(
     cases: CachedCases, val: Sequence[str], num_epochs: int, maps: Mapping[int, Mapping[str, Tensor]]
 ) -> Followed:
-    """Which validation cases and epochs of a fit are followed; `maps`: those of the epochs before it was resumed."""
+    """Choice of the validation cases and epochs to follow; `maps`: of the epochs before a fit was resumed."""
     chosen = followed_cases([cases.case(case_id) for case_id in val])
     # 1, 2, 3, 6, ... and the last: most is learned at the beginning.
     epochs = frozenset(int(one) - 1 for one in np.geomspace(1, num_epochs, NUM_EPOCHS).round())
