@@ -30,6 +30,7 @@ from filelock import FileLock
 from numpy.lib.format import open_memmap
 
 from orchestrator.common.cpus import pooled
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.files import size_text
 from orchestrator.data.augmentation.steps import pack, unpack
@@ -37,7 +38,7 @@ from orchestrator.data.cache.checksums import PIXELS, Damaged, checksum, open_ch
 from orchestrator.data.cache.intact import refuse_changed
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.images import read_image, read_mask
-from orchestrator.data.importing.verify import NUM_THREADS, Progress
+from orchestrator.data.importing.verify import NUM_THREADS
 from orchestrator.data.resize import resize_image
 
 VERSION = "v2"  # to be raised whenever the same files give other arrays

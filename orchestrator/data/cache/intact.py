@@ -20,11 +20,13 @@ from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.common.cpus import pooled
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadData, Mistakes
 from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import sha256_of
 from orchestrator.data.cases import Case, Dataset
-from orchestrator.data.importing.verify import NUM_THREADS, Progress
-from orchestrator.data.masks.inspection import file_sha256, pair_sha256
+from orchestrator.data.importing.verify import NUM_THREADS
+from orchestrator.data.masks.inspection import pair_sha256
 
 Stamp = tuple[int, int, int, int]  # bytes, mtime and ctime in ns, inode
 MOST_NAMED = 10  # problems in one message
@@ -83,7 +85,7 @@ def _problems(case: Case) -> list[str]:
     problems = []
     for name, path in zip(_names(case), (case.image, case.mask), strict=True):
         try:
-            found[name] = file_sha256(path)
+            found[name] = sha256_of(path)
         except FileNotFoundError:
             problems.append(f"{name}: is missing")
         except OSError as error:

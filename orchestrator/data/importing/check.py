@@ -5,12 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.common.cpus import pooled
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadData
+from orchestrator.common.stored_json import sha256_of
 from orchestrator.data.cases import MANIFEST, Case, Dataset
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.importing.dataset import _fingerprint
-from orchestrator.data.importing.verify import NUM_THREADS, Progress
-from orchestrator.data.masks.inspection import file_sha256, pair_sha256
+from orchestrator.data.importing.verify import NUM_THREADS
+from orchestrator.data.masks.inspection import pair_sha256
 from orchestrator.data.sources.pairs import Membership
 
 
@@ -62,5 +64,5 @@ def _check_case(case: Case) -> list[str]:
             problems += [f"{path.parent.name}/{path.name}: {problem}" for problem in error.problems]
     if problems:
         return problems
-    same = pair_sha256(file_sha256(case.image), file_sha256(case.mask)) == case.sha256
+    same = pair_sha256(sha256_of(case.image), sha256_of(case.mask)) == case.sha256
     return [] if same else [f"{case.id}: the bytes are not those that were imported"]

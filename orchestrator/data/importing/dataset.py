@@ -16,12 +16,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from orchestrator.common.cpus import pooled
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadData, UserError
 from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import FORMAT, MANIFEST, Case, Dataset, _datasets_folder, load_dataset
 from orchestrator.data.groups.group_table import CENTER, GROUP, read_groups
 from orchestrator.data.importing.disk_space import DiskSpace
-from orchestrator.data.importing.verify import JOURNAL, NUM_THREADS, Progress, copy_verified, drop_others
+from orchestrator.data.importing.verify import JOURNAL, NUM_THREADS, copy_verified, drop_others
 from orchestrator.data.masks.inspection import Facts, inspect_pair
 from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule, as_published
 from orchestrator.data.masks.repeats import problems_of_repeats, remarks_on_repeats
@@ -37,9 +38,6 @@ from orchestrator.data.sources.collect import Found
 from orchestrator.data.sources.pairs import Membership, Pair, collapsed
 from orchestrator.data.sources.sets import AS_FOUND, Reading
 from orchestrator.data.sources.skipped import SKIP_BAD, share_skipped, skipped_cases
-
-LONGEST_NAME = 120  # of a dataset: file systems allow 255, and files are named after several datasets
-
 
 RESERVED = ("test", "validation")  # names of studies for their own parts
 
@@ -187,8 +185,6 @@ def _refuse_name(name: str) -> None:
             name[:120] or "''",
             "expected a dataset name of at most 100 letters, digits, '.', '_' and '-', as in Kvasir-SEG",
         )
-    if len(name) > LONGEST_NAME:
-        raise BadData(f"{name[:20]}...", f"expected at most {LONGEST_NAME} characters, found {len(name)}")
     if name in RESERVED:
         raise BadData(name, "is the name of a part in the tables of every study; choose another name")
 

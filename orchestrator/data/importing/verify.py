@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from orchestrator.common.cpus import pooled, usable_cpus
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadData
 from orchestrator.common.faults import FAULTS, machine_fault
 from orchestrator.common.files import replacing, write_atomically
@@ -23,7 +24,6 @@ from orchestrator.data.sources.pairs import Pair
 NUM_THREADS = min(16, usable_cpus())
 JOURNAL = "journal.jsonl"
 
-Progress = Callable[[int, int], None]
 Stamp = tuple[str | int, ...]
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from orchestrator.common.errors import BadData
+from orchestrator.common.stored_json import sha256_of
 from orchestrator.data.images import POLYP_ABOVE, mask_bytes, read_stored, turned
 from orchestrator.data.masks.levels import grey_levels
 from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule, Reading, read_by_rule
@@ -61,7 +62,7 @@ def inspect_pair(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> t
     unclear = reading.kind not in ("", *READ_ANYWAY)
     kept = None if unclear or _can_stay(raw, reading, turn, rule) else mask_bytes(polyp)
     height, width = frame[:2] if frame[2] < 5 else frame[1::-1]
-    digests = file_sha256(image), file_sha256(mask) if kept is None else hashlib.sha256(kept).hexdigest()
+    digests = sha256_of(image), sha256_of(mask) if kept is None else hashlib.sha256(kept).hexdigest()
     return Facts(
         height=height,
         width=width,
@@ -117,12 +118,6 @@ def _rims(raw: RawMask) -> float:
 def pair_sha256(image_sha256: str, mask_sha256: str) -> str:
     """64 hex digits of a hash of an image's and its mask's digests."""
     return hashlib.sha256(f"{image_sha256} {mask_sha256}".encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """64 hex digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tried(read: Callable[[Path], T], path: Path) -> tuple[T | None, list[str]]:

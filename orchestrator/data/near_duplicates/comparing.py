@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from orchestrator.common.allocator import keep_freed_memory
+from orchestrator.common.display import Progress
 from orchestrator.data.cases import Case
 from orchestrator.data.images import read_image
-from orchestrator.data.importing.verify import NUM_THREADS, Progress
+from orchestrator.data.importing.verify import NUM_THREADS
 from orchestrator.data.near_duplicates.align import (
     Alignment,
     FrameFeatures,

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadData
 from orchestrator.data.cases import Dataset
-from orchestrator.data.importing.verify import NUM_THREADS, Progress
+from orchestrator.data.importing.verify import NUM_THREADS
 from orchestrator.data.near_duplicates.comparing import (
     KINDS,
     Kind,

@@ -63,7 +63,7 @@ def _add_labelme(found: Outlines, content: Mapping[str, Any], image: Path | None
         return
     outlined = found.images[image]
     outlined.size = _size(content.get("imageHeight"), content.get("imageWidth"))
-    for shape in _dicts(content["shapes"]):
+    for shape in dicts_in(content["shapes"]):
         kind = str(shape.get("shape_type") or "polygon")
         points = _points(shape.get("points"))
         if kind == "polygon" and points:
@@ -75,16 +75,16 @@ def _add_labelme(found: Outlines, content: Mapping[str, Any], image: Path | None
 
 def _add_coco(found: Outlines, content: Mapping[str, Any], image_of: Callable[[str], Path | None]) -> None:
     found.tool, found.num_files = "COCO", found.num_files + 1
-    label_of = {one.get("id"): str(one.get("name")) for one in _dicts(content.get("categories"))}
+    label_of = {one.get("id"): str(one.get("name")) for one in dicts_in(content.get("categories"))}
     by_id: dict[Any, Outlined] = {}
-    for one in _dicts(content["images"]):
+    for one in dicts_in(content["images"]):
         image = image_of(str(one.get("file_name")))
         if image is None:
             found.unknown.append(str(one.get("file_name")))
             continue
         by_id[one.get("id")] = found.images[image]
         by_id[one.get("id")].size = _size(one.get("height"), one.get("width"))
-    for one in _dicts(content["annotations"]):
+    for one in dicts_in(content["annotations"]):
         outlined, drawn = by_id.get(one.get("image_id")), one.get("segmentation")
         polygons = [_flat_points(part) for part in drawn] if isinstance(drawn, list) else []
         if outlined is not None and polygons and all(polygons):
@@ -122,7 +122,8 @@ def _content(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _dicts(found: object) -> Iterator[dict[str, Any]]:
+def dicts_in(found: object) -> Iterator[dict[str, Any]]:
+    """Members of a JSON list that are objects; nothing of any other value."""
     return (one for one in found if isinstance(one, dict)) if isinstance(found, list) else iter(())
 
 

@@ -15,6 +15,7 @@ from shutil import rmtree
 from tarfile import is_tarfile
 from zlib import error as ZlibError
 
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadData
 from orchestrator.data.outlines.draw import draw_masks, drawn_remark
 from orchestrator.data.outlines.read import read_outlines
@@ -23,7 +24,7 @@ from orchestrator.data.sources.folders import Contents, contents_of, is_image, i
 from orchestrator.data.sources.match import check_pattern
 from orchestrator.data.sources.refusal import nothing_fits
 from orchestrator.data.sources.sets import AS_FOUND, Folders, Reading, Task, chosen, find_sets
-from orchestrator.data.sources.unpack import MAX_BYTES, READABLE, Progress, archive_kind, unpack
+from orchestrator.data.sources.unpack import MAX_BYTES, READABLE, archive_kind, unpack
 from orchestrator.data.unusable import Bad
 
 MAX_FILES = 1_000_000  # of a folder; SUN-SEG has 158,690 frames with up to six files each

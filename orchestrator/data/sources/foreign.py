@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from orchestrator.data.outlines.read import dicts_in
 
 MAX_BYTES = 64 << 20  # of a JSON file that is opened to find its format
 MAX_TRIED = 20  # files per suffix; the first one that is recognised decides
@@ -37,7 +38,7 @@ def _json_kind(path: Path) -> str:
     if not isinstance(found, dict):
         return ""
     if {"images", "annotations"} <= found.keys():
-        polygons = any(one.get("segmentation") for one in _dicts(found["annotations"]))
+        polygons = any(one.get("segmentation") for one in dicts_in(found["annotations"]))
         outlines = "outlines" if polygons else "only boxes, not masks"
         return (
             f"COCO annotations ({outlines}), as Roboflow and CVAT export them; export masks as PNG instead"
@@ -51,10 +52,6 @@ def _json_kind(path: Path) -> str:
         return "outlines of the VGG Image Annotator; draw masks as PNG from them, and add these"
     boxes = [one for one in found.values() if isinstance(one, dict) and "bbox" in one]
     return "boxes, not masks" if boxes else ""
-
-
-def _dicts(found: object) -> Iterable[dict[str, Any]]:
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _xml_kind(path: Path) -> str:

@@ -80,7 +80,7 @@ def no_names_fit(task: Task, gathered: Gathered) -> str:
 def two_names(task: Task, folders: Folders, found: Matched) -> str:
     """Error text for images with several masks each."""
     where = ", ".join(folders.masks) or "."
-    lines = [f"images have several masks each in {where or '.'}/; pick one naming scheme:"]
+    lines = [f"images have several masks each in {where}/; pick one naming scheme:"]
     lines += [
         f"  {n} named {form}: {task.command} --pattern {as_pattern(form)!r}" for form, n in found.readings
     ]

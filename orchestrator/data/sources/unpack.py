@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from orchestrator.common.display import Progress
 from orchestrator.common.errors import BadData, BadMachine, MachineFault
 from orchestrator.common.faults import FAULTS
 from orchestrator.common.files import naming
@@ -50,8 +51,6 @@ READ_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, OSError, ValueError, LookupError, RuntimeError, OverflowError),
 )
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -226,8 +226,8 @@ class LeaveOneOut:
 
     def folds(self, pool: CasePool) -> tuple[Fold, ...]:
         origin_of = {case.id: self.origin_of(case) for case in pool.cases}
-        spread = _spread(origin_of, pool.group_of)
-        spread_untied = _spread(origin_of, {case.id: case.group for case in pool.cases})
+        spread = origins_by_group(origin_of, pool.group_of)
+        spread_untied = origins_by_group(origin_of, {case.id: case.group for case in pool.cases})
         folds = []
         for index, origin in enumerate(pool.origins):
             val, by_group, by_near_duplicate = [], [], []
@@ -275,7 +275,7 @@ def _ids(groups: Iterable[Group]) -> tuple[str, ...]:
     return tuple(sorted(id for group in groups for id in group.cases))
 
 
-def _spread(origin_of: Mapping[str, str], group_of: Mapping[str, str]) -> dict[str, set[str]]:
+def origins_by_group(origin_of: Mapping[str, str], group_of: Mapping[str, str]) -> dict[str, set[str]]:
     """Group -> the origins of its cases."""
     spread: dict[str, set[str]] = {}
     for id, origin in origin_of.items():

@@ -6,13 +6,13 @@ estimate then holds for new centers or datasets. The hold-out of the plan takes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import assign_groups, gather
-from orchestrator.data.splits.kinds import CasePool, Kind, LeaveOneOut
+from orchestrator.data.splits.kinds import CasePool, Kind, LeaveOneOut, origins_by_group
 from orchestrator.data.splits.resplit import checked, kind_of, pool_of
 from orchestrator.data.splits.split_plan import SplitPlan
 
@@ -59,7 +59,7 @@ def _parts(kind: Kind, pool: CasePool, num_outer: int, seed: int) -> list[Part]:
         assigned = assign_groups(pool.groups, num_outer, f"{seed}.outer")
         return [Part(tuple(sorted(id for group in groups for id in group.cases)), ()) for groups in assigned]
     origin_of = {case.id: kind.origin_of(case) for case in pool.cases}
-    spread = _spread(origin_of, pool.group_of)
+    spread = origins_by_group(origin_of, pool.group_of)
     parts = []
     for origins in assign_groups(gather(pool.cases, origin_of, origin_of), num_outer, f"{seed}.outer"):
         names = {origin.id for origin in origins}
@@ -87,11 +87,3 @@ def _inner(
     return replace(
         plan, folds=checked(kind.folds(pool)), test=part.test, dropped=dict(sorted(dropped.items()))
     )
-
-
-def _spread(origin_of: Mapping[str, str], group_of: Mapping[str, str]) -> dict[str, set[str]]:
-    """Group -> the origins of its cases."""
-    spread: dict[str, set[str]] = {}
-    for id, origin in origin_of.items():
-        spread.setdefault(group_of[id], set()).add(origin)
-    return spread

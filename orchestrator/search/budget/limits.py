@@ -58,9 +58,9 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("hours", "gpu_hours"):
             limit = getattr(self, name)
-            if limit is not None and not 0 <= limit < math.inf:
+            if limit is not None and not 0 < limit < math.inf:
                 raise BadStudy(
-                    f"--{name.replace('_', '-')}", f"expected a finite number from 0, found {limit}"
+                    f"--{name.replace('_', '-')}", f"expected a finite number above 0, found {limit}"
                 )
         if not any(asdict(self).values()):
             raise BadStudy(

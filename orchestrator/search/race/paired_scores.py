@@ -249,7 +249,7 @@ class PairedScores:
 
     def worth(self, number: int) -> float:
         """The value by which a trial is ranked: the prediction of a model of all trials, or its own estimate."""
-        return self.predictions.get(number, self.estimate(number))
+        return self.predictions[number] if number in self.predictions else self.estimate(number)
 
     def predict(self, predictions: Mapping[int, float], *, replace_all: bool = True) -> None:
         """Rank by these predictions; replace_all: by these alone, else they replace those of the same trials."""

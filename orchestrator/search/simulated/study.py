@@ -77,7 +77,7 @@ class SimulatedStudy:
         outcomes, lanes = [], self.lanes
         for budget in sorted(budgets):
             lanes.run(lambda budget=budget: lanes.num_fits + lanes.num_in_flight >= budget)  # type: ignore[misc]
-            outcomes.append(deepcopy(self).finish(budget))
+            outcomes.append(deepcopy(self).finish(f"{budget} fits were begun"))
         return outcomes
 
     def run_seconds(self, budgets: Sequence[float]) -> list[Outcome]:
@@ -88,7 +88,7 @@ class SimulatedStudy:
         lanes = self.lanes
         self.state.time_left = lambda: max(0.0, 1 - lanes.busy / budget)
         lanes.run(lambda: lanes.busy >= budget)
-        return self.finish(int(budget))
+        return self.finish(f"{budget:g} seconds of lanes were used")
 
     def run_trials(self, num_trials: int) -> Outcome:
         """Outcome after that number of trials were begun and the finalists got their folds."""
@@ -96,9 +96,10 @@ class SimulatedStudy:
         self.lanes.run()
         return self._outcome()
 
-    def finish(self, budget: int) -> Outcome:
+    def finish(self, why: str) -> Outcome:
+        """Begin no more trials, for this reason, give the finalists their folds, and select."""
         self.engine.only_finalists = True
-        self.engine.gate.close("fits", f"{budget} fits were begun")
+        self.engine.gate.close("fits", why)
         self.lanes.run()
         return self._outcome()
 

@@ -79,9 +79,9 @@ def test_files_that_were_put_back_are_believed_again(dataset, tmp_path):
 def test_what_was_found_sound_is_not_read_again(dataset, tmp_path, monkeypatch):
     read: list[Path] = []
     monkeypatch.setattr(
-        "orchestrator.data.cache.intact.file_sha256", lambda path: read.append(path) or file_sha256(path)
+        "orchestrator.data.cache.intact.sha256_of", lambda path: read.append(path) or sha256_of(path)
     )
-    from orchestrator.data.masks.inspection import file_sha256
+    from orchestrator.common.stored_json import sha256_of
 
     for _ in range(2):
         refuse_changed([dataset], tmp_path / "cache")
