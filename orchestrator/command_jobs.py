@@ -1,6 +1,7 @@
-"""Words of a command as a job, or in a file that starts a cluster: read as the command line reads them.
+"""Commands given as words, for a job or for a file that starts a cluster; parsed as on the command line.
 
-These two functions stand above the commands, which they ask how words are read; all others stand below them.
+These two functions import the commands, to parse the words; all other functions of the API are in layers
+below them.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def submit(
 def cluster_file(kind: str, *, search: Sequence[str] = (), **fields: Any) -> str:
     """The text of a file that starts a cluster, or a search on one, as `orchestrator cluster render` prints it.
 
-    `kind`: "slurm", "dgx2", "ray", "rayjob" and the others of that command. `search`: words after `orchestrator
-    search`. `fields`: what is not to be as the command's defaults, such as `gpus=8`. Raises `BadMachine` with all
-    mistakes.
+    `kind`: "slurm", "dgx2", "ray", "rayjob" and the others of that command. `search`: words after
+    `orchestrator search`. `fields`: values other than the command's defaults, such as `gpus=8`. Raises
+    `BadMachine` with all mistakes.
 
     >>> import orchestrator as po
     >>> "#SBATCH --nodes=2" in po.cluster_file("slurm", nodes=2)

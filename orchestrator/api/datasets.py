@@ -1,4 +1,4 @@
-"""Datasets of a home: added, checked, stated, removed, and compared for near-duplicates.
+"""Datasets of a home: added, checked, described, removed, and compared for near-duplicates.
 
 Nothing here needs torch or Ray.
 """
@@ -72,13 +72,13 @@ def add_dataset(
     stated: Mapping[str, str | None] | None = None,
     display: Display | None = None,
 ) -> Dataset:
-    """Copy the images and masks of a folder or an archive into this home, checked; the same again changes nothing.
+    """Copy the images and masks of a folder or archive into this home, checked; repeated, it changes nothing.
 
-    `groups`: a CSV file that says which images belong together (a video sequence, a patient), and their centers;
-    "folders" for each folder, "none". `allow_empty` accepts masks without a polyp; `skip_bad` leaves out pairs that
-    cannot be used, and lists them. `stated`: what model cards have to say, such as {"licence": "research only"}. All
-    others are the options of `orchestrator data add` (`parts` is --part). Raises `BadData` with every problem of every
-    file.
+    `groups`: a CSV file that says which images belong together (a video sequence, a patient), and their
+    centers; "folders" for each folder, "none". `allow_empty` accepts masks without a polyp; `skip_bad` leaves
+    out pairs that cannot be used, and lists them. `stated`: facts for model cards, such as {"licence":
+    "research only"}. All other parameters are the options of `orchestrator data add` (`parts` is --part).
+    Raises `BadData` with every problem of every file.
 
     >>> import orchestrator as po
     >>> po.add_dataset("drawn", "frames", groups="frames/groups.csv", allow_empty=True).name
@@ -123,7 +123,7 @@ def add_dataset(
 
 @python_errors()
 def check_dataset(name: str, *, home: PathLike | None = None, display: Display | None = None) -> Dataset:
-    """Read every file of a dataset again, and return it. Raises `BadData` with all that are damaged or changed.
+    """Read every file of a dataset again; returns the dataset. `BadData` names all damaged or changed files.
 
     >>> import orchestrator as po
     >>> len(po.check_dataset("drawn").cases)
@@ -143,10 +143,10 @@ def check_dataset(name: str, *, home: PathLike | None = None, display: Display |
 
 @python_errors()
 def describe_dataset(name: str, *, home: PathLike | None = None, **stated: str | None) -> dict[str, str]:
-    """State what model cards and papers have to say of a dataset, and return all that is stated, by field.
+    """Store facts on a dataset for model cards and papers; returns all stored facts by field.
 
     `stated`: `licence`, `source`, `annotators`, `dates`, `inclusion`, `centers`, `devices`, `citation`. A later
-    statement takes the place of an earlier one; "not stated" takes it back. Raises `BadData` for other names.
+    statement replaces an earlier one; "not stated" removes it. Raises `BadData` for other fields.
 
     >>> import orchestrator as po
     >>> po.describe_dataset("drawn", licence="CC0")["licence"]
@@ -164,7 +164,7 @@ def describe_dataset(name: str, *, home: PathLike | None = None, **stated: str |
 
 @python_errors()
 def remove_dataset(name: str, *, home: PathLike | None = None, cache: PathLike | None = None) -> None:
-    """Delete a dataset, images and masks included; what is cached of it is in `freeable` then.
+    """Delete a dataset, images and masks included; `freeable` then lists its cached files.
 
     Raises `BadData` while studies of this home need it, or a search reads it.
 
@@ -189,7 +189,7 @@ def draw_dataset(
     seed: int = 0,
     display: Display | None = None,
 ) -> Path:
-    """Draw colonoscopy-like frames with polyps, to try everything without real data; returns their CSV of groups.
+    """Draw colonoscopy-like frames with polyps, to try all without real data; returns their groups.csv.
 
     `size`: height in pixels. `centers`: hospitals that differ in color and scale. Raises `BadData` for a folder that is
     not empty.
@@ -227,10 +227,10 @@ def near_duplicates(
     cache: PathLike | None = None,
     display: Display | None = None,
 ) -> NearDuplicates:
-    """Frames of these datasets that show one place, also mirrored or rotated: none may be in training and test.
+    """Near-duplicates: frames of one place, also mirrored or rotated, which training and test must not share.
 
     As `orchestrator data leaks`. About 0.1 CPU seconds for a frame; what was compared before is read from the cache.
-    Raises `BadData` for unknown datasets, for none, and for damaged images.
+    Raises `BadData` for unknown datasets, for no dataset, and for damaged images.
 
     >>> import orchestrator as po
     >>> found = po.near_duplicates("drawn")

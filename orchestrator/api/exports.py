@@ -1,4 +1,4 @@
-"""Exported networks: loaded, scored on datasets, at work on files, verified."""
+"""Exported networks: loading, scoring on datasets, prediction of files, verification."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def evaluate(
 ) -> BundleScores:
     """Score an exported network on datasets of this home, image by image, as `orchestrator evaluate` does.
 
-    Of the datasets that it was trained on, only hold-out cases are scored; of others, no near-duplicate of a case that
-    it has seen. `against`: another exported network, scored on the same images and compared with, pair by pair, in
-    `compared` of the result; what it has seen is left out too. `write(folder)` of the result makes scores.csv and
-    worst.png, `log(tracking_uri)` a run in MLflow.
-    Raises `BadBundle`, and `BadData` for datasets or metrics that are not known.
+    Of the datasets that it was trained on, only hold-out cases are scored; of others, no near-duplicate of a
+    case that it has seen. `against`: another exported network, scored on the same images and compared with,
+    pair by pair, in `compared` of the result; cases it has seen are left out too. `write(folder)` of the
+    result writes scores.csv and worst.png, `log(tracking_uri)` a run in MLflow. Raises `BadBundle`, and
+    `BadData` for datasets or metrics that are not known.
 
     >>> import orchestrator as po
     >>> scores = po.evaluate("exported", "drawn", device="cpu")
@@ -95,7 +95,7 @@ def predict(
 
     `images`: files, or folders with these at any depth. `out`: the folder of results, in which polyps.csv has areas and
     counts. Files that could not be read are in `failed` of the result, and `refuse_failed()` raises them. Raises
-    `BadBundle`, and `BadData` where nothing can be written so.
+    `BadBundle`, and `BadData` for missing paths, no image at all, and results that would replace an image.
 
     >>> import orchestrator as po
     >>> done = po.predict("exported", "frames/images", "masks", device="cpu")
@@ -133,7 +133,7 @@ def verify_export(bundle: PathLike) -> Verified:
 
 @python_errors_of
 class Bundle:
-    """A network that was exported, ready to predict.
+    """An exported network that is loaded for prediction.
 
     >>> import orchestrator as po
     >>> bundle = po.load_bundle("exported")
@@ -162,7 +162,7 @@ class Bundle:
 
 @python_errors()
 def load_bundle(folder: PathLike, device: DeviceName = "cpu") -> Bundle:
-    """A network that `export` wrote; "auto" is a GPU where there is one.
+    """Load a network that `export` wrote; device "auto": a GPU if there is one.
 
     Raises `BadBundle` with every file that is missing or damaged, and `BadMachine` for a GPU that is not there.
     """

@@ -1,4 +1,4 @@
-"""One fit in this process, without Ray: trained, or read where it is on record."""
+"""One fit in this process, without Ray: trained, or read from its record if it is finished."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fit(
     cache: PathLike | None = None,
     display: Display | None = None,
 ) -> SingleFit:
-    """Train the baseline of a search space on one fold, in this process; again, it goes on from its checkpoint.
+    """Train the baseline of a search space on one fold, here; repeated, it goes on from its checkpoint.
 
     `parameters`: values in place of the baseline's. `export`: folder for weights, ONNX, configuration and card;
     `replace`: whether an export of another network there may be replaced, or a function that is asked. `log`: write a
@@ -102,7 +102,7 @@ def _checked(
     uri: str | None,
     shown: Display,
 ) -> tuple[Configuration, torch.device]:
-    """The configuration and the device. Raises every mistake in what is asked of a fit, in one error."""
+    """Configuration and device of a fit. Raises all mistakes in its arguments as one error."""
     from orchestrator.common.errors import Mistakes
     from orchestrator.doctor.quick import Quick
     from orchestrator.search.space.builds import check_builds, check_weights, override
@@ -131,7 +131,7 @@ def _checked(
 
 
 def _note_refused(mistakes: Mistakes, export: Path | None, uri: str | None) -> None:
-    """Note what would make hours of training end without the files, or the run, that were asked for."""
+    """Note an export folder or MLflow server that would reject the result only after hours of training."""
     from orchestrator.results.export.write import refuse_to_overwrite
     from orchestrator.results.mlflow.client import check_uri, refuse_locked_out
 
@@ -145,7 +145,7 @@ def _note_refused(mistakes: Mistakes, export: Path | None, uri: str | None) -> N
 
 
 def _note_lopsided(plan: SplitPlan, sources: Sequence[Dataset], shown: Display) -> None:
-    """Note that a fold differs much from the others because of a large group."""
+    """Show a warning where a large group makes a fold differ much from the others."""
     from orchestrator.data.splits.plan import group_of_case
     from orchestrator.data.splits.proportions import lopsided
 
@@ -161,7 +161,7 @@ def _trained(
     device: torch.device,
     shown: Display,
 ) -> FitRecord:
-    """Train the fit, or read it where it is finished; a line an epoch."""
+    """Train the fit, or read its record if it is finished; shows a line per epoch, returns the record."""
     from orchestrator.common.cpus import usable_cpus
     from orchestrator.results.views.score_lines import epoch_line
     from orchestrator.search.fit_jobs import FitJobRunner

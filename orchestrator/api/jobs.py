@@ -1,4 +1,4 @@
-"""Jobs on a cluster: a command that was read becomes one, and those that there are can be followed and stopped."""
+"""Jobs on a cluster: made from a parsed command, listed, followed and stopped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def jobs(address: str = "auto") -> list[JobRow]:
 
 @python_errors()
 def job(id: str, address: str = "auto") -> Job:
-    """One of our jobs: `follow(print)` gives its log, `wait()` its end, `stop()` ends it after its epochs.
+    """One of our jobs: `follow(print)` shows its log, `wait()` its end, `stop()` ends it after its epochs.
 
     Raises `BadMachine` for an id that the cluster does not know.
 
@@ -56,7 +56,7 @@ def job(id: str, address: str = "auto") -> Job:
 def start_job(
     context: typer.Context, address: str, env: Mapping[str, str], python: str
 ) -> tuple[Job, tuple[str, ...]]:
-    """The job of a command, and its words there. Raises everything that is wrong with it in one error."""
+    """Start the job of a command; returns it with its words there. Raises all mistakes as one error."""
     from orchestrator.launch.job_server import job_server
     from orchestrator.launch.submit import refuse_size, submit
 
@@ -85,7 +85,7 @@ def _check_space(context: typer.Context) -> None:
 
 
 def submission_of(context: typer.Context, address: str, env: Mapping[str, str], python: str) -> Submission:
-    """The job for a command. Raises `BadMachine` if it would show a password or a token to everybody."""
+    """Submission of a command as a job. Raises `BadMachine` if it shows a password or token to everybody."""
     from orchestrator.launch.submit import Submission
 
     name = context.info_name or ""
@@ -118,7 +118,7 @@ def submission_of(context: typer.Context, address: str, env: Mapping[str, str], 
 
 
 def _carry(files: dict[str, Path], value: Any) -> str:
-    """The name of a file or folder within the job; the given path if it is not here."""
+    """Path within the job of a file or folder to upload, noted in `files`; `value` if it is not here."""
     from orchestrator.launch.submit import NAMED
 
     source = Path(value).expanduser()
@@ -166,7 +166,7 @@ def _refuse_secret_variables(env: Mapping[str, str]) -> None:
 
 
 def _label(name: str, params: dict[str, Any]) -> str:
-    """A study, with the command unless that is search."""
+    """Label of a job: its study, after the name of the command unless that is search."""
     file = params.get("file")
     of = params.get("study") or "-".join(
         [file.stem if isinstance(file, Path) else "", *(params.get("data") or [])]

@@ -32,11 +32,12 @@ def check_machine(
 ) -> list[Finding]:
     """Check whether a search would work here, on every node of the cluster; nothing is trained or changed.
 
-    Packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and datasets; a
-    small all-reduce among all nodes and a training step on each. Every finding has a `severity` ("ok", "warning",
-    "failure"), what was `found`, and a `remedy` if it is not ok. `data`: datasets that must be identical on every node.
-    `space`: of whose baseline a step is timed. `storage`: a database of trials, as for a study. `interface`: of the
-    network, for the all-reduce. `found`: a list to which findings are added as they come. Takes minutes.
+    Packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and
+    datasets; a small all-reduce among all nodes and a training step on each. Every finding has a `severity`
+    ("ok", "warning", "failure"), what was `found`, and a `remedy` if it is not ok. `data`: datasets that must
+    be identical on every node. `space`: search space, of whose baseline a step is timed. `storage`: a
+    database of trials, as for a study. `interface`: network interface of the all-reduce. `found`: list to
+    which findings are added as they come. Takes minutes.
 
     >>> import orchestrator as po
     >>> findings = po.check_machine(address="local", device="cpu")  # doctest: +SKIP
@@ -68,7 +69,7 @@ def check_machine(
 
 
 def _space_text(file: Path) -> str:
-    """The text of a search space. `BadSpace` for networks of the user's own, whose file other nodes do not have."""
+    """Text of a search-space file. `BadSpace` for the user's own networks, whose file other nodes lack."""
     from orchestrator.common.errors import BadSpace
     from orchestrator.common.network_files import is_pinned
     from orchestrator.search.space.space_file import load_space

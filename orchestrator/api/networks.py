@@ -1,7 +1,7 @@
 """The networks, their size and cost, and their parameters for search spaces.
 
-To build and count all networks takes ten seconds of CPU time. models/facts.json has what was found, and is read as long
-as the source of the networks is the one it was made of: `make network-facts` makes it.
+Building and counting all networks takes ten seconds of CPU time. models/facts.json holds the result, and is
+read as long as the source of the networks is unchanged; `make network-facts` writes it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def facts_of(name: str) -> dict[str, Any]:
 
 
 def _print(published: int | None, where: str | None, learnable: int, statistics: int) -> dict[str, Any]:
-    """The size that is printed, where, and how far ours is from it.
+    """Published size of a network, where it is printed, and the difference of ours in percent.
 
     Papers do not say whether they count BatchNorm's statistics: the nearer of both counts is compared.
     """
@@ -117,7 +117,7 @@ def _print(published: int | None, where: str | None, learnable: int, statistics:
 
 
 def markdown_table(facts: Iterable[Mapping[str, Any]]) -> str:
-    """The networks as a table in Markdown: parameters here and in print, the difference, operations, sources."""
+    """Markdown table of networks: parameters here and in print, the difference, operations, sources."""
     lines = [
         "| network | parameters, M | in print, M | difference, % | printed in | GMAC at 256 px | source |",
         "|---|---:|---:|---:|---|---:|---|",
@@ -134,7 +134,7 @@ def markdown_table(facts: Iterable[Mapping[str, Any]]) -> str:
 
 
 def largest_difference(facts: Iterable[Mapping[str, Any]]) -> str:
-    """One sentence on how far the sizes are from those that are printed."""
+    """Sentence on the two largest differences between sizes here and sizes in print."""
     known = [one for one in facts if one["published"] is not None]
     first, second = sorted(known, key=lambda one: -abs(one["difference_percent"]))[:2]
     return (
@@ -157,7 +157,7 @@ def _outline(network: nn.Module, depth: int = 0) -> list[tuple[int, str, str, in
 
 
 def write_facts() -> None:
-    """Count all networks, and keep what was found."""
+    """Count all networks, and write the result to models/facts.json."""
     from orchestrator import models
 
     found = {"source": source_digest(), "networks": [facts_of(name) for name in models.names()]}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a study's trials in MLflow."""
+    """Address of the page of a study's trials in MLflow, and the wait for the end of its server."""
 
     address: str
     wait: (
@@ -41,8 +41,8 @@ def ui(
     """Context in which MLflow serves a study, for this machine alone: its trials by Dice, with parameters and pictures.
 
     `study`: None for the one that was worked on last. `port`: None for the first free one from 5000 on. Where
-    `tracking_uri` names a server, the page is there. Raises `BadStudy` where MLflow does not have the study, and
-    `BadMachine` where the server does not answer or start.
+    `tracking_uri` names a server, the page is on that server. Raises `BadStudy` where MLflow does not have
+    the study, and `BadMachine` where the server does not answer or start.
 
     >>> import orchestrator as po
     >>> with po.ui("demo") as page:  # doctest: +SKIP
@@ -72,7 +72,7 @@ def ui(
 
 
 def _uri(found: StudyStore, tracking_uri: str | None, display: Display) -> str:
-    """MLflow's server or database. Raises `BadStudy` where the home has none yet."""
+    """Tracking URI: as given, or of the home's database, updated. `BadStudy` where the home has none yet."""
     from orchestrator.common.errors import BadStudy
     from orchestrator.results.mlflow.client import check_uri, default_uri
     from orchestrator.results.mlflow.ui.moved_home import mend_moved_home
@@ -95,7 +95,7 @@ def _uri(found: StudyStore, tracking_uri: str | None, display: Display) -> str:
 
 
 def _experiment(found: StudyStore, uri: str) -> Experiment:
-    """The experiment of a study. Raises `BadStudy` where MLflow has none, `BadMachine` if it does not answer."""
+    """Experiment of a study. `BadStudy` where MLflow has none, `BadMachine` if MLflow does not answer."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -1,4 +1,4 @@
-"""Tables of the papers: what there is, and published and measured numbers side by side."""
+"""Tables of the papers: the list of all, and published and measured numbers side by side."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def reproduce(
 
     `paper`: of `papers`, or a file. `table`: None for all of the paper. `scale`: "smoke" (minutes on two cores, does
     every row run), "small" (minutes on a GPU, which network is ahead), "full" (the paper's sizes, images and epochs).
-    `data`: the paper's name of a dataset -> that of one of this home. `only`: rows, or networks; `also`: further
+    `data`: the paper's name of a dataset -> its name in this home. `only`: rows, or networks; `also`: further
     networks. `seeds`: fits of every row. `weights`: network or row -> file, or "imagenet". `imagenet`: whether to start
     from weights of ImageNet where the paper does; None: with "full". `whole_groups`: keep videos, patients and
     near-duplicates on one side of the split. `tuned`: search parameters of every row too, with `trials` each.
     `dry_run`: return what would be run. `command`: how to run it again, for the file of results.
 
-    What was made already is not made again. A row whose fit failed has its `error`. Raises one `UserError` with all
-    that is wrong, before anything is trained.
+    Results that exist already are not made again. A row whose fit failed has its `error`. Raises one
+    `UserError` with all that is wrong, before anything is trained.
 
     >>> import orchestrator as po
     >>> po.reproduce("gmsrf", "I", only="vnet", dry_run=True)  # doctest: +ELLIPSIS
@@ -114,7 +114,7 @@ def reproduce(
 
 
 def _command(asked: Asked, *, tuned: bool, trials: int | None, machine: Machine) -> str:
-    """The command that makes the same tables."""
+    """Command line that makes the same tables again."""
     wishes, words = (
         asked.wishes,
         ["orchestrator", "reproduce", asked.paper, *([asked.table] if asked.table else [])],

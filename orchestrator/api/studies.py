@@ -50,8 +50,9 @@ def report(
 ) -> Report:
     """Write one page on several studies, by name or as `load_study` gives them; all are compared with the first.
 
-    None: the study that was worked on last. `checklists`: "claim", "tripod" or "midl", filled, in Markdown files beside
-    the page. What of a study does not read is noted in `display`. Raises one `UserError` with everything that is wrong.
+    None: the study that was worked on last. `checklists`: "claim", "tripod" or "midl", filled, in Markdown
+    files beside the page. Unreadable files of a study are noted in `display`. Raises one `UserError` with
+    everything that is wrong.
 
     >>> import orchestrator as po
     >>> made = po.report("demo", page="demo.html")
@@ -92,8 +93,8 @@ def compare(
 ) -> list[Comparison]:
     """How much better each of several systems is than the first, paired image by image, and how sure that is.
 
-    `systems`: names of studies of this home, or "STUDY:TRIAL"; what of a study does not read is noted in `display`.
-    Raises one `UserError` with every study, trial or metric that is not known.
+    `systems`: names of studies of this home, or "STUDY:TRIAL"; unreadable files of a study are noted in
+    `display`. Raises one `UserError` with every study, trial or metric that is not known.
 
     >>> import orchestrator as po
     >>> po.compare("demo", "demo:7")
@@ -127,7 +128,7 @@ def compare(
 def sync(
     study: str | None = None, *, home: PathLike | None = None, tracking_uri: str | None = None
 ) -> Synced:
-    """Write what MLflow, or the CSV files, lack of a study, from its records on disk; nothing is written twice.
+    """Write those results of a study that MLflow or the CSV files lack, from its records; nothing twice.
 
     `study`: None for the one that was worked on last. `tracking_uri`: None for MLflow's database in this home.
     Raises `BadMachine` where the server does not answer.

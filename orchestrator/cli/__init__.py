@@ -1,8 +1,8 @@
-"""The commands; the only room that exits. What it prints, `terminal` shows.
+"""The commands; the only room that exits the process. Its output is shown by `terminal`.
 
-Exit codes: 0 done, 1 it failed, 2 what the user or an administrator can mend, 75 ended by SIGTERM, SIGHUP or
-SIGUSR1 and 130 by Ctrl-C, after which the same command goes on.
-What a command needs is imported inside it, so that `--help` does not wait for torch, Ray and MLflow.
+Exit codes: 0 done, 1 it failed, 2 a fault that the user or an administrator can correct, 75 ended by SIGTERM,
+SIGHUP or SIGUSR1 and 130 by Ctrl-C, after which the same command goes on. What a command needs is imported
+inside it, so that `--help` does not wait for torch, Ray and MLflow.
 """
 
 from __future__ import annotations
@@ -113,17 +113,17 @@ TEXTS = ("cluster", "submit")  # take texts for files and other commands, which 
 
 
 def spare_collections() -> None:
-    """Make imports and the end of the process cheaper.
+    """Collect garbage less often, and not at exit, so that imports and the end of the process are faster.
 
-    Importing torch, Ray and MLflow makes a million objects that stay, which the collector walks again and again while
-    they are made, and once more at the end: a second of the former and two to four of the latter.
+    Importing torch, Ray and MLflow makes a million lasting objects. The collector would scan them repeatedly
+    during the imports, which takes a second, and once more at exit, which takes two to four.
     """
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake, or a fault of the machine, is one message and exit code 2."""
+    """Run the command line; a user's mistake or a machine's fault ends with one message and exit code 2."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     spare_collections()
     limit_spinning()
@@ -146,7 +146,7 @@ def main() -> None:
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
-    """Raises `BadData` where a word of the command is empty: as a path it would be this folder, as a name none."""
+    """Raise `BadData` for an empty word of the command: as a path it would be this folder, as a name none."""
     empty = [number for number, word in enumerate(words) if not word.strip()]
     if empty and words[0] not in TEXTS:
         before = shlex.join(words[: empty[0]])
@@ -182,5 +182,5 @@ def _run() -> None:
 
 
 def _show(bug: Exception) -> None:
-    """The traceback of what is no mistake of the user's, without the secrets of URLs in its messages."""
+    """Print the traceback of an error that is no mistake of the user's, without the secrets of URLs in it."""
     sys.stderr.write(without_secrets("".join(traceback.format_exception(bug))))

@@ -33,7 +33,7 @@ OF_THE_FILE = ("address", "home", "cache", "tracking_uri")
 
 
 def command(name: str, kind: Kind) -> Callable[..., None]:
-    """The command that renders a kind, with an option for every field."""
+    """Command that renders a file of this kind, with an option for every field."""
 
     def carry_out(out: Path | None, overwrite: bool, **given: Any) -> None:
         from orchestrator.launch.render import write
@@ -55,7 +55,7 @@ def command(name: str, kind: Kind) -> Callable[..., None]:
 
 
 def cluster_text(kind: str, values: Mapping[str, Any]) -> str:
-    """The text of a file: fields that are not as its defaults. Raises all mistakes in these in one error."""
+    """Text of a file of this kind; `values`: fields other than its defaults. Raises all mistakes at once."""
     from orchestrator.launch.render import render
 
     mistakes = Mistakes()
@@ -68,7 +68,7 @@ def cluster_text(kind: str, values: Mapping[str, Any]) -> str:
 
 
 def refuse_search(words: tuple[str, ...]) -> None:
-    """Raise `BadMachine` if the words are not a search or repeat the file's options, `BadStudy` if nothing ends it."""
+    """Raise `BadMachine` if the words are no search or repeat the file's options, `BadStudy` if unlimited."""
     if not words:
         return
     from orchestrator.search.budget.limits import Budget

@@ -105,7 +105,7 @@ def evaluate(
 
 
 def _uri_of(bundle: Path, uri: str | None, home: Path) -> str:
-    """The server where scores are logged; what is wrong with it, or with the bundle's study, is raised first."""
+    """Tracking URI for the scores. Raises the errors of the URI and of the bundle's study before scoring."""
     from orchestrator.results.mlflow.client import check_uri, default_uri
     from orchestrator.results.mlflow.evaluation_run import origin_of
 
@@ -116,7 +116,7 @@ def _uri_of(bundle: Path, uri: str | None, home: Path) -> str:
 
 
 def _show(scores: BundleScores, title: str) -> None:
-    """Tables of all images, and of their kinds."""
+    """Print tables of the scores over all images and over kinds of images."""
     from orchestrator.results.case_scores import breakdown
     from orchestrator.results.export.evaluation import images_per_second
     from orchestrator.results.views.tables import metric_table, score_table

@@ -1,4 +1,4 @@
-"""`orchestrator fit`: train one network here, and hand it over where that is asked for."""
+"""`orchestrator fit`: train one network here, and export it on request."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def fit(
 
 
 def _print_fit(done: SingleFit) -> None:
-    """Scores of a fit at the mask rule that suits its own validation images best, and where it is kept."""
+    """Print the scores of a fit at the mask rule that is best on its validation images, and its folder."""
     from orchestrator.results.single_fit import EXPERIMENT
     from orchestrator.scoring.formatting import percent
 

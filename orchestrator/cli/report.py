@@ -75,7 +75,7 @@ def report(
 
 
 def _refuse_outputs(page: Path, texts: Mapping[str, Path], *, as_json: bool) -> None:
-    """Raises every mistake in where page and texts are to go: before work begins, for drawing takes seconds."""
+    """Raise all mistakes in the output files of page and texts before work begins: drawing takes seconds."""
     from orchestrator.common.errors import BadData, Mistakes
 
     mistakes, taken = Mistakes(), {page: "--out"}
@@ -103,7 +103,7 @@ def _refuse_outputs(page: Path, texts: Mapping[str, Path], *, as_json: bool) -> 
 
 
 def _written(texts: Mapping[str, Path]) -> Iterator[Path]:
-    """Write texts to their files, or to stdout where that was asked for; the files."""
+    """Write texts to their files, or to stdout where that was asked for; yields the files."""
     from orchestrator.results.report.files import write_text
 
     for text, path in texts.items():

@@ -119,7 +119,7 @@ def _run(asked: Study, *, as_json: bool) -> None:
 
 
 def refuse_before_upload(file: Path, given: Mapping[str, Any]) -> None:
-    """Raises what is wrong with options and search space, which a cluster would find out minutes later."""
+    """Raise mistakes in options and search space that a cluster would find only minutes later."""
     from orchestrator.search.space.builds import buildable_space
     from orchestrator.search.store.study_record import specification
 

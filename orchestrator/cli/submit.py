@@ -124,7 +124,7 @@ def run_as_job(
 
 
 def parsed(root: Any, words: Sequence[str]) -> typer.Context:
-    """The context of a command given as words, parsed as on the command line."""
+    """Context of a command given as words, parsed like a command line. `BadParameter` for other commands."""
     command: Any = root.command
     names, rest = [], list(words)
     while hasattr(command, "commands"):
@@ -139,7 +139,7 @@ def parsed(root: Any, words: Sequence[str]) -> typer.Context:
 
 
 def _variable(text: str) -> tuple[str, str]:
-    """NAME=VALUE, or NAME of a variable here -> name and value."""
+    """Name and value of NAME=VALUE, or of a variable NAME set here. Raises `BadMachine` if it is not set."""
     name, equals, value = text.partition("=")
     if not equals and name not in os.environ:
         raise BadMachine("--env", f"{name} is not set here; use NAME=VALUE")

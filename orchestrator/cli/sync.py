@@ -1,4 +1,4 @@
-"""`orchestrator sync`: what a study's sinks lack is written from its records, without a search."""
+"""`orchestrator sync`: write the results that a study's sinks lack from its records, without a search."""
 
 from __future__ import annotations
 

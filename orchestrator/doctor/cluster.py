@@ -196,7 +196,7 @@ class Cluster:
     def _ask(
         self, check: str | None, ask: Callable[[str, Any], Any], limit_s: float, remedy: str = ""
     ) -> dict[str, Any]:
-        """Timely answers by node. A missing one is a finding of `check`, without `check` an exception as answer."""
+        """Answers by node within `limit_s`; a missing one is a finding of `check`, or else an exception."""
         pending = {name: ask(name, actor) for name, actor in self.actors.items()}
         deadline = time.monotonic() + limit_s
         answers: dict[str, Any] = {}

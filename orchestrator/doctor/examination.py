@@ -36,7 +36,7 @@ LONGEST_S = DRIVER_S + cluster.LONGEST_S + 30.0
 
 @dataclass(frozen=True)
 class Scope:
-    """Scope of an examination."""
+    """Options of an examination."""
 
     home: Path
     cache: Path
@@ -90,7 +90,7 @@ def _of_driver(scope: Scope) -> Iterator[Check]:
 
 
 def _answers(driver: str, head: Head, found: list[Finding]) -> bool:
-    """Whether a head that is named answers."""
+    """Whether a head that is named answers; the finding is appended to `found`."""
     silence = why_silent(head.address or "", is_grpc=True)
     if silence is None:
         found.append(Finding("head", driver, *ok(f"the head at {head.address} (from {head.source}) answers")))

@@ -32,7 +32,7 @@ class Quick:
         return run_checks(shared_home.host(), [*self._checks()])
 
     def refuse(self) -> list[str]:
-        """Raise `MachineFault` with all failures at once; return the warnings."""
+        """Raise `MachineFault` with all failures at once; returns the warnings as sentences."""
         findings = self.findings()
         if would_fail(findings):
             sentences = [_sentence(one) for one in findings if one.severity == "failure"]
@@ -55,7 +55,7 @@ class Quick:
 def checked_machine(machine: Machine, home: Path, cache: Path, note: Callable[[str], None]) -> Machine:
     """The machine, with the address of the cluster that it reaches, else "local".
 
-    Raises `MachineFault` for what would fail there; warnings are noted.
+    Raises `MachineFault` with all failures of the checks there; warnings go to `note`.
     """
     head = reach_cluster(machine.address)  # once: what it has to say is said before minutes of other work
     is_here = head is None

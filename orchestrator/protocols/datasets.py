@@ -1,4 +1,4 @@
-"""Which datasets of a home stand for those of a paper, and what differs."""
+"""Datasets of a home that are used for those of a paper, and the differences between them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.protocols.protocol import FOLDER, Table
 
 
 class Known(BaseModel):
-    """A dataset of the papers."""
+    """A dataset of the papers: number of images, source, further names and stand-ins."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ def known_datasets() -> Mapping[str, Known]:
 
 @dataclass(frozen=True)
 class Taken:
-    """A dataset of a home that is taken for one of a paper's."""
+    """A dataset of a home that is used for a dataset of a paper."""
 
     wanted: str
     dataset: Dataset
@@ -46,7 +46,7 @@ class Taken:
 
     @property
     def difference(self) -> str | None:
-        """A sentence on how the data differs from that of the paper; None if it does not."""
+        """Sentence on the difference between this dataset and the paper's; None if there is none."""
         known, found = known_datasets().get(self.wanted), len(self.dataset.cases)
         if self.is_given:
             return (
@@ -61,7 +61,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Missing:
-    """A dataset that is not here, and what would add it."""
+    """A dataset of a paper that the home lacks, and the command that would add it."""
 
     wanted: str
 
@@ -78,9 +78,9 @@ class Missing:
 def take_datasets(
     table: Table, home: Path, given: Mapping[str, str]
 ) -> tuple[dict[str, Taken], dict[str, Missing]]:
-    """For each dataset that a table needs, that of the home: as given, of its name, as recognised, or a stand-in.
+    """Dataset of the home for each one of a table (given, by name, by layout, or a stand-in); missing ones.
 
-    Raises `BadData` where what is given names nothing, and where the training set is missing.
+    Raises `BadData` where `given` names no dataset of the home, and where the training set is missing.
     """
     here = list_datasets(home)
     refuse_unknown(here, given, home)
@@ -98,7 +98,7 @@ def take_datasets(
 
 
 def refuse_unknown(here: Sequence[Dataset], given: Mapping[str, str], home: Path) -> None:
-    """Raises `BadData` for a --data that names no dataset of the home."""
+    """Raise `BadData` for a --data that names no dataset of the home."""
     names = ", ".join(one.name for one in here) or "none yet"
     problems = [
         f"{wanted}={name}: no dataset is named {name} in {home}; known: {names}"
@@ -123,7 +123,7 @@ def _find(wanted: str, here: Sequence[Dataset], given: Mapping[str, str]) -> Tak
 
 
 def _recognised(wanted: str, here: Sequence[Dataset]) -> Dataset | None:
-    """The dataset of that name, however it is spelled; else the largest of that layout."""
+    """The dataset of this name in any spelling; else the largest one of this layout; else None."""
     known = known_datasets().get(wanted)
     names = {_letters(name) for name in (wanted, *(known.also if known else ()))}
     if by_name := [one for one in here if _letters(one.name) in names]:

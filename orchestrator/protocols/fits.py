@@ -40,7 +40,7 @@ class RowPlan:
 
     @property
     def starts_random(self) -> bool:
-        """Whether the paper starts from weights that are not at hand here."""
+        """Whether the paper starts from pretrained weights, and these fits from random ones."""
         params = self.configuration.network_params
         wanted = self.row.imagenet or bool(self.row.starts_from)
         return wanted and not params.get("pretrained") and not params.get("weights")
@@ -58,7 +58,7 @@ class Wishes:
 
 
 def chosen_rows(protocol: Protocol, table: Table, wishes: Wishes) -> dict[str, Row]:
-    """Name -> row. Raises `BadSpace` for names that are not there."""
+    """Rows by name: those of the table that are asked for, and further networks. `BadSpace` for others."""
     rows = protocol.rows_of(table)
     fitting = {name: row for name, row in rows.items() if _is_named(name, row, wishes.only)}
     unknown = [
@@ -87,7 +87,7 @@ def _is_named(name: str, row: Row, wanted: Sequence[str]) -> bool:
 
 
 def configure(protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes) -> Configuration:
-    """The network and the recipe of a row at a scale. Raises `BadSpace` where they make no recipe."""
+    """Network and recipe of a row at a scale. Raises `BadSpace` for values that are not valid together."""
     space = load_space(Path(row.space))
     check_row(protocol, name, row, scale, space)
     params = {**space.baseline_params(), **row_values(protocol, name, row, scale, wishes, space)}
@@ -110,7 +110,7 @@ def row_values(
 
 
 def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace) -> dict[str, Any]:
-    """The weights from which a network starts: a given file, ImageNet where the paper does, or random."""
+    """Parameters for a network's initial weights: a given file, ImageNet if the paper has it, or random."""
     network = space.baseline_params()["network"]
     known = models.params(network)
     given = wishes.weights or {}
@@ -133,7 +133,7 @@ def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpa
 def plan_rows(
     protocol: Protocol, table: Table, scale: Scale, wishes: Wishes, split: SplitPlan | None
 ) -> tuple[RowPlan, ...]:
-    """Every row with its fits. Raises `BadSpace` with what is wrong."""
+    """Plan of every row with its fits. Raises the mistakes of all rows as one error."""
     plans, mistakes = [], Mistakes()
     for name, row in chosen_rows(protocol, table, wishes).items():
         with mistakes.noted():
@@ -145,7 +145,7 @@ def plan_rows(
 
 
 def refuse_unused_weights(rows: Sequence[RowPlan], wishes: Wishes) -> None:
-    """Raises `BadSpace` for weights of rows or networks that are not run: they would start nothing."""
+    """Raise `BadSpace` for weights of rows or networks that are not run, and so would have no effect."""
     used = {name for row in rows for name in (row.name, row.row.space, row.configuration.network)}
     if unused := [name for name in wishes.weights or {} if name not in used]:
         known = ", ".join(dict.fromkeys(row.name for row in rows))
@@ -153,7 +153,7 @@ def refuse_unused_weights(rows: Sequence[RowPlan], wishes: Wishes) -> None:
 
 
 def check_weights(rows: Sequence[RowPlan]) -> None:
-    """Fetch or read the weights that rows start from. Raises `BadMachine` where they cannot be had."""
+    """Download or read the initial weights of all rows. `BadMachine` names all that are not available."""
     problems, seen = [], []
     for row in rows:
         network, params = row.configuration.network, row.configuration.network_params

@@ -1,4 +1,4 @@
-"""Where jobs of tables pass, and searches of rows: all GPUs of the machine or of the cluster."""
+"""Lanes for the jobs of tables, and searches for rows, on all GPUs of the machine or of the cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from orchestrator.training.ray.lanes import Lanes
 
 
 def lanes_of(machine: Machine, places: Places) -> Callable[[], AbstractContextManager[Performer]]:
-    """A context in which lanes of this machine perform jobs; Ray starts when it is entered."""
+    """Function that opens a context with lanes of this machine for jobs; Ray starts when it is entered."""
 
     @contextmanager
     def performer() -> Iterator[Performer]:
@@ -38,7 +38,7 @@ def lanes_of(machine: Machine, places: Places) -> Callable[[], AbstractContextMa
 
 
 def search_of(machine: Machine, display: Display) -> Callable[[Study, FitJobRunner], StudyTrial | None]:
-    """Runs a study as `orchestrator search` does, with its results in MLflow; returns the champion."""
+    """Function that runs a study as `orchestrator search` does, with MLflow and CSV; returns the champion."""
 
     def search(study: Study, work: FitJobRunner) -> StudyTrial | None:
         with display.view() as (say, show):

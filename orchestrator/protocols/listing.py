@@ -11,7 +11,7 @@ from orchestrator.protocols.protocol import Protocol
 
 
 def papers_table(papers: Mapping[str, Any]) -> Table:
-    """Every table of every paper, as it is typed; of `papers_dict`."""
+    """List of every table of every paper, by the names for the command line; `papers`: from `papers_dict`."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("paper", "table", "networks", "what"):
         table.add_column(name, no_wrap=name != "what", justify="right" if name == "networks" else "left")
@@ -22,7 +22,7 @@ def papers_table(papers: Mapping[str, Any]) -> Table:
 
 
 def papers_dict(protocols: Sequence[Protocol]) -> dict[str, Any]:
-    """Papers and tables as plain values; `published`: rows of a table that the paper prints."""
+    """Papers and tables as plain values; `published`: number of rows of a table that the paper prints."""
     return {
         one.name: {
             "title": one.title,

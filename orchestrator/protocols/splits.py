@@ -1,7 +1,7 @@
 """The cases of a table: split by image as the papers split them, or by group, and thinned out for smaller scales.
 
-What is drawn follows from a hash of file names: the same images on every machine, and other names of the same dataset
-change nothing.
+Images are drawn by a hash of their file names: the same ones on every machine, whatever the name of the
+dataset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def split_table(
 ) -> SplitPlan:
     """The folds of a table. `group_of`: case id -> group that stays whole; None: by image, as the papers split.
 
-    Raises `BadSplit` where too few images or groups are there.
+    Raises `BadSplit` for too few images or groups.
     """
     cases = of_centers(dataset, table.centers)
     if len(cases) < 10:
@@ -59,25 +59,25 @@ def split_table(
 
 
 def of_centers(dataset: Dataset, centers: Sequence[str]) -> tuple[Case, ...]:
-    """The cases of these centers; all, where none is asked for or the dataset knows none."""
+    """The cases of these centers; all cases if no center is given, or if the dataset has none."""
     if not centers or all(case.center is None for case in dataset.cases):
         return dataset.cases
     return tuple(case for case in dataset.cases if case.center in centers)
 
 
 def drawn(cases: Sequence[Case], most: int | None) -> tuple[str, ...]:
-    """Ids of `most` cases, sorted; of all where None."""
+    """Ids of `most` cases, drawn by the hash of their file names, sorted; None: ids of all cases."""
     chosen = sorted(cases, key=_order)[: len(cases) if most is None else most]
     return tuple(sorted(case.id for case in chosen))
 
 
 def _order(case: Case) -> str:
-    """A number that the name of the file decides, whatever the dataset is called here."""
+    """Hash of a case's file name, which orders the drawing; the name of the dataset has no part in it."""
     return hashlib.sha256(case.id.partition("/")[2].encode()).hexdigest()
 
 
 def _units(cases: Sequence[Case], group_of: Mapping[str, str] | None) -> list[list[Case]]:
-    """Images, or whole groups of them, in the order in which they are drawn."""
+    """Images, or whole groups of images, in the order in which they are drawn."""
     units: dict[str, list[Case]] = defaultdict(list)
     for case in sorted(cases, key=_order):
         units[case.id if group_of is None else group_of[case.id]].append(case)
@@ -85,7 +85,7 @@ def _units(cases: Sequence[Case], group_of: Mapping[str, str] | None) -> list[li
 
 
 def _first(units: list[list[Case]], share: float, total: int) -> tuple[list[Case], list[list[Case]]]:
-    """Cases of the first units, about `share` of the total, and the units that are left."""
+    """Cases of the first units, about `share` of `total` cases, and the remaining units."""
     taken: list[Case] = []
     for place, unit in enumerate(units):
         if len(taken) + len(unit) / 2 > share * total:

@@ -1,4 +1,4 @@
-"""How much work a fit is, counted in operations, and how fast this machine does it."""
+"""Work of a fit in multiply-accumulates, and the time that it takes on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START_S = 3.0  # of a fit, before its first step
 
 
 def weight_of(spec: FitSpec) -> int:
-    """Millions of multiply-accumulates of a fit."""
+    """Work of a fit in millions of multiply-accumulates, at least 1."""
     recipe = spec.recipe
     forward, num_weights = _cost(spec.network, tuple(sorted(_plain(spec).items())), recipe.image_size)
     mean_scale = sum(scale**2 for scale in recipe.scales) / len(recipe.scales)
@@ -46,14 +46,14 @@ def _cost(network: str, params: tuple[tuple[str, object], ...], image_size: int)
 
 
 def seconds_of(weights: list[int], device: torch.device) -> float:
-    """About how many seconds fits take here, together."""
+    """Estimated seconds of all fits together on this device; `weights`: their work as of `weight_of`."""
     per_second = _speed(device) * EFFICIENCY / 1e6
     return sum(weight / per_second for weight in weights) + START_S * len(weights)
 
 
 @lru_cache
 def _speed(device: torch.device) -> float:
-    """Multiply-accumulates a second of a plain convolution, timed for a moment; of a CPU as if nobody else used it."""
+    """Multiply-accumulates per second of a plain convolution, measured; of a CPU as if without other load."""
     layer = nn.Conv2d(64, 64, 3, padding=1).to(device)
     side = 128 if device.type == "cuda" else 64
     image = torch.rand(8, 64, side, side, device=device)

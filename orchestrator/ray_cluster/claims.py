@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """Resources of one search."""
+    """Resources of one search on this machine: its process, cores and GPUs."""
 
     pid: int
     cpus: int
@@ -35,7 +35,7 @@ class Claim:
 
 @contextmanager
 def claimed(gpus: Sequence[str] = (), num_gpus: int | None = None) -> Iterator[Claim]:
-    """Context with a claim on the free cores and on the free ones of these GPUs, at most `num_gpus`.
+    """Context with a claim on free cores, and on those of these GPUs that are free, at most `num_gpus`.
 
     If none are free, cores are split evenly, and GPUs are shared.
     """

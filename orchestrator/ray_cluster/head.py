@@ -40,7 +40,7 @@ def head_watched(address: str, end: Callable[[str], None] | None = None) -> Iter
 
 
 def patience_s() -> float:
-    """Longest silence of the head, seconds."""
+    """Seconds of silence of the head after which this process ends."""
     if seconds_since():
         return HURRY_S
     try:
@@ -67,7 +67,7 @@ def _watch(address: str, over: threading.Event, end: Callable[[str], None]) -> N
 
 
 def _end(why: str) -> None:
-    """Exit at once: any call of Ray would wait for the head."""
+    """Exit this process at once: any call of Ray would wait for the head."""
     logger.error("%s", why)
     signum = requested_signal()
     os._exit(FAULT_CODE if signum is None else exit_code(signum))

@@ -36,7 +36,7 @@ CPU_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a study runs and how its fits are distributed; nothing here changes a result."""
+    """Machine or cluster of a study, and the distribution of its fits; no field changes a result."""
 
     # "auto": a running cluster, else this machine; "local"; or a head node's "host:port"
     address: str = "auto"
@@ -47,7 +47,7 @@ class Machine:
 
     @property
     def num_gpus(self) -> int | None:
-        """Most GPUs of one machine that it needs; None: all."""
+        """Largest number of GPUs of one machine that the study needs; None: all."""
         if self.num_lanes is None or (self.workers_per_fit is None and self.fits_per_gpu == 1):
             return None
         return -(-self.num_lanes * (self.workers_per_fit or 1) // self.fits_per_gpu)
@@ -143,7 +143,7 @@ def reach_cluster(address: str) -> str | None:
 
 
 def named_head(address: str) -> Head:
-    """The head that Ray would look for. Raises `BadMachine` for an address that a study cannot use."""
+    """Head that Ray would connect to. Raises `BadMachine` for an address that a study cannot use."""
     if address == "local":
         return Head(None, "--address", "")
     if address != "auto":
@@ -213,8 +213,8 @@ def _connect(options: dict[str, Any]) -> None:
 def _known_to_train() -> Iterator[None]:
     """Context that gives actors of Ray Train the address of their Ray.
 
-    Those that monitor controllers would otherwise use the Ray started last on their machine, maybe another user's, and
-    release the resources of a living lane, because that Ray does not know its controller.
+    Actors that monitor controllers would otherwise use the Ray started last on their machine, maybe another
+    user's, and release the resources of a living lane, because that Ray does not know its controller.
     """
     private("train_constants").ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     with environment("RAY_ADDRESS", ray.get_runtime_context().gcs_address):
@@ -291,9 +291,9 @@ def shape_lanes(nodes: list[dict[str, Any]], machine: Machine, num_lanes: int | 
 def open_widths(
     nodes: list[dict[str, Any]], machine: Machine, batch_sizes: Mapping[str, Sequence[int]]
 ) -> tuple[int, ...]:
-    """Widths to choose from: none if the user gave one, or if no node has several GPUs.
+    """Numbers of workers per fit to choose from; () if the user set it, or if no node has several GPUs.
 
-    batch_sizes: of each network those that its trials can have.
+    batch_sizes: network -> batch sizes that its trials can have.
     """
     if machine.workers_per_fit is not None or machine.fits_per_gpu > 1:
         return ()
@@ -304,7 +304,7 @@ def open_widths(
 
 
 def _most_gpus(nodes: list[dict[str, Any]]) -> int:
-    """Most GPUs of one node: the workers of a fit stay on one node, since exchange between nodes is not measured."""
+    """Most GPUs of one node: a fit stays on one node, since exchange between nodes is not measured."""
     return max(int(node["Resources"].get("GPU", 0)) for node in nodes if node["Alive"])
 
 

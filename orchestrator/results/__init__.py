@@ -1,1 +1,1 @@
-"""The edge: MLflow, tables, pictures, export. Reached from cli and study alone."""
+"""Output of results: MLflow, tables, pictures, export. Imported by api, cli and protocols alone."""

@@ -1,4 +1,4 @@
-"""The winner of a study as a value: which trial, why, how good on what, its networks, and its hand-over as files."""
+"""The winner of a study as a value: trial, reasons, scores, networks, and export as files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def score(self) -> TrialScore:
-        """Its score over the folds."""
+        """Score of the chosen trial over its folds."""
         return self._pair[1]
 
     @cached_property
@@ -50,7 +50,7 @@ class Choice:
     def refuse_to_replace(
         self, folder: Path, replace: bool | Callable[[str], bool], *, refit: bool, ensemble: bool
     ) -> None:
-        """Raises `BadBundle` where the folder holds another network, which nobody wants to be replaced."""
+        """Raise `BadBundle` if the folder holds another network, and `replace` does not permit it."""
         from orchestrator.results.export.write import refuse_to_replace, why_ask
 
         number, is_chosen = self.trial.number, not self.is_named
@@ -65,7 +65,7 @@ class Choice:
         refit: bool = False,
         export: bool = False,
     ) -> BestTrial:
-        """The chosen trial with its networks, trained and scored now where that is asked for and not on record.
+        """The chosen trial with its networks; fits and scores asked for and not on record are made now.
 
         `export`: whether they are to be exported, for which their weights, their scores outside the folds, and those of
         masks are needed. Raises `BadStudy` where weights were deleted.
@@ -88,9 +88,9 @@ def choose(
     trial: int | None = None,
     network: str | None = None,
 ) -> Choice:
-    """The trial of that number, the best one of that network, or by the rule.
+    """Choose a trial: the one of that number, the best one of that network, or the one by the rule.
 
-    Raises `BadStudy` where it cannot be among the finished ones.
+    Raises `BadStudy` where no such trial is finished, and for parameters that do not go together.
     """
     from orchestrator.selection.ranking import select_trial
 
@@ -117,7 +117,7 @@ def choose(
 def choose_by_masks(study: StudySnapshot, metric: str, score_masks: ScoreMasks) -> Choice:
     """The trial of the highest mean of a metric of masks among those whose networks are kept.
 
-    `score_masks` scores what is not on record. Raises `BadStudy` where there are fewer than two such trials.
+    `score_masks` computes scores that are not on record. `BadStudy` if there are fewer than two such trials.
     """
     from orchestrator.selection.by_masks import rank_by_masks
     from orchestrator.selection.ranking import select_trial
@@ -137,7 +137,7 @@ def refuse_choice(
     network: str | None = None,
     ensemble: EnsembleName | None = None,
 ) -> None:
-    """Raises `BadStudy`, in one sentence, for all that cannot be asked for together with a metric of masks."""
+    """Raise `BadStudy`, in one sentence, for options that do not go together with a metric of masks."""
     from orchestrator.scoring.metrics import METRICS
 
     if metric in METRICS:
@@ -170,14 +170,14 @@ def _refuse_infeasible(study: StudySnapshot) -> None:
 
 
 def _instead_of_its_number(selection: Selection, *why: str) -> str:
-    """The reason of a selection whose trial was not asked for by number, but for another reason."""
+    """Reason of a selection: `why`, in place of the sentence that the trial was asked for by its number."""
     return " ".join((*why, selection.reason.removeprefix(f"Trial {selection.chosen} was asked for. ")))
 
 
 def _best_of(
     study: StudySnapshot, standing: Standing, metric: str, rule: BestRule, trial: int | None, network: str
 ) -> Choice:
-    """The best trial of one network of a study over several. Raises `BadStudy` where there is none."""
+    """Choice of the best trial of one network, in a study over several. `BadStudy` where there is none."""
     from orchestrator.common.names import hint
     from orchestrator.search.store.trials import broken
     from orchestrator.selection.ranking import select_trial
@@ -212,7 +212,7 @@ def _best_of(
 @python_errors_of
 @dataclass(frozen=True)
 class BestTrial:
-    """The winner of a study, or another trial that was asked for, with the networks that stand for it."""
+    """The winner of a study, or another trial that was asked for, with the networks that represent it."""
 
     choice: Choice
     networks: Networks
@@ -224,7 +224,7 @@ class BestTrial:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Its parameters, searched and fixed."""
+        """Parameters of the trial, searched and fixed."""
         return self.choice.trial.params
 
     @property
@@ -234,19 +234,19 @@ class BestTrial:
 
     @property
     def scores(self) -> Sequence[Mapping[str, Any]]:
-        """A table: where, number of images, metrics from 0 to 1 with intervals."""
+        """Table of scores, a row for each set of images: name, size, metrics from 0 to 1 with intervals."""
         from orchestrator.results.views.tables import score_dicts
 
         return score_dicts(self.lines)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why this one, which trials are not significantly different, and how several networks were chosen."""
+        """Sentences on the choice, on trials not significantly different, and on averaging networks."""
         return (*self.choice.selection.sentences(), *self.remarks)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """On the choice of several networks, and what they cost."""
+        """Sentences on the choice of several networks, and on their cost."""
         from orchestrator.selection.ensemble import cost
 
         team, records = self.networks.team, self.networks.records
@@ -255,7 +255,7 @@ class BestTrial:
 
     @property
     def lines(self) -> list[ScoreLine]:
-        """Scores on folds, on all validation images and on images outside the search."""
+        """Lines of scores: by fold, on all validation images, and on images outside the search."""
         from orchestrator.results.views.study_scores import fold_lines, outside_lines, validation_line
 
         study, score = self.choice.study, self.networks.score
@@ -266,7 +266,7 @@ class BestTrial:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """The winner as plain values: trial, parameters, masks, fits, scores and selection."""
         from orchestrator.search.records.fit_records import scored_as
         from orchestrator.selection.nested import nested_of
 
@@ -291,7 +291,7 @@ class BestTrial:
         }
 
     def formats(self, asked: str | None) -> tuple[str, ...]:
-        """The names of formats that an export has; `asked`: with commas between, None for those made by default."""
+        """Names of the formats of an export; `asked`: separated by commas, None for the default ones."""
         from orchestrator.results.export.formats.names import formats_of
 
         return formats_of(asked, self.choice.score.masks)
@@ -332,10 +332,10 @@ class BestTrial:
     def hand_over(
         self, folder: Path, formats: Sequence[str], tracking_uri: str, *, move: bool | None = None
     ) -> Iterator[str]:
-        """Export, log in MLflow and register the networks; what was done, in lines.
+        """Export the networks, log them in MLflow and register them; yields a line on each step.
 
-        `move`: whether the alias `champion` of the registered model is to stand for this export; None: where nobody has
-        it, or a network of the same kind of this study that the rule chose.
+        `move`: whether to move the alias `champion` of the registered model to this export; None: only if no
+        version has it, or one with a network of the same kind of this study that the rule chose.
         """
         from orchestrator.results.export.exported_network import network_of
         from orchestrator.results.export.formats.names import format_lines

@@ -1,4 +1,4 @@
-"""Scores of images one by one: their means, by kind of image, and the worst first."""
+"""Scores of single images: their means, their breakdown by kind of image, and the worst cases first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_POLYP = "no polyp"
 
 @dataclass(frozen=True)
 class CaseScores:
-    """One image, scored at its original size."""
+    """Scores of one image at its original size."""
 
     case: Case
     group: str  # the case's own, merged with its near-duplicates
@@ -34,7 +34,7 @@ class CaseScores:
 
 
 def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, float]]]:
-    """Mean over images of every score, with the 95 % interval that draws whole groups."""
+    """Mean of every score over images, with its 95 % interval, which resamples whole groups."""
     groups = [one.group for one in scored]
     return {
         name: (float(values.mean()), cluster_interval(values, groups))
@@ -44,9 +44,9 @@ def means(scored: Sequence[CaseScores]) -> dict[str, tuple[float, tuple[float, f
 
 
 def breakdown(scored: Sequence[CaseScores], metric: str = "dice") -> list[ScoreLine]:
-    """All cases, then by dataset, center, class, polyp size and presence; what holds everything is not repeated.
+    """Lines of scores: all cases, then parts by dataset, center, class, polyp size and presence.
 
-    Intervals are those of `metric`.
+    A part that holds all cases is left out. Intervals are those of `metric`.
     """
     parts: dict[str, list[CaseScores]] = {}
     for one in scored:
@@ -65,14 +65,14 @@ def breakdown(scored: Sequence[CaseScores], metric: str = "dice") -> list[ScoreL
 
 
 def size_of(case: Case) -> str:
-    """The size class of a case's polyps taken together."""
+    """Size class of a case, by the share of the frame that its polyps cover together."""
     if case.polyp_fraction == 0:
         return NO_POLYP
     return next(name for name, (low, high) in SIZES.items() if low <= case.polyp_fraction < high)
 
 
 def worst_first(scored: Sequence[CaseScores], metric: str = "dice") -> list[CaseScores]:
-    """The worst score first, the lowest or the largest distance; of equals, the larger polyp: the worse miss."""
+    """Cases from the worst score (lowest share or largest distance) on; of equals, the larger polyp first."""
     sign = 1 if REGISTRY[metric].maximise else -1
     return sorted(scored, key=lambda one: (sign * one.scores[metric], -one.case.polyp_fraction, one.case.id))
 

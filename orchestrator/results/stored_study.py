@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @python_errors_of
 class StoredStudy:
-    """A study on disk: its results.
+    """Results of a study on disk.
 
     >>> import orchestrator as po
     >>> study = po.load_study("demo")
@@ -37,23 +37,23 @@ class StoredStudy:
 
     @property
     def store(self) -> StudyStore:
-        """Its folder."""
+        """Store of the study: its folder with all records."""
         return self._store
 
     @property
     def name(self) -> str:
-        """Its name among the studies of its home."""
+        """Name of the study, unique in its home."""
         return self.store.name
 
     @property
     def spec(self) -> StudySpec:
-        """The options of its last run."""
+        """Options of the study's last run."""
         return self.store.record().spec
 
     def status(self, display: Display | None = None) -> Status:
-        """The status that a process which works on the study, or on an outer fold, wrote last; else that of records.
+        """Status last written by a running process of the study, or of an outer fold; else from the records.
 
-        What of these does not read is noted in `display`.
+        Unreadable files are noted in `display`.
 
         >>> import orchestrator as po
         >>> now = po.load_study("demo").status()
@@ -71,13 +71,13 @@ class StoredStudy:
         return recorded_status(read or self._read())
 
     def damage(self) -> list[str]:
-        """A sentence for each kind of file that does not read and is left out; `run` repairs them."""
+        """Sentences on files that cannot be read and are left out, one for each kind; `run` repairs them."""
         from orchestrator.search.store.damage import damage
 
         return damage(self.store.snapshot())
 
     def _read(self, display: Display | None = None) -> StudySnapshot:
-        """The study as it stands now; what of it does not read is noted in `display`."""
+        """Present state of the study; unreadable files are noted in `display`."""
         from orchestrator.search.store.damage import damage
 
         found = self.store.snapshot()
@@ -87,9 +87,9 @@ class StoredStudy:
         return found
 
     def ranking(self, metric: str = "dice", display: Display | None = None) -> Ranking:
-        """Every trial, best first: what tables and JSON are made of.
+        """Ranking of all trials, best first: the content of tables and JSON.
 
-        What of the study does not read is noted in `display`. Raises `BadStudy` for an unknown metric.
+        Unreadable files are noted in `display`. Raises `BadStudy` for an unknown metric.
         """
         from orchestrator.results.views.ranking import Ranking
 
@@ -111,10 +111,10 @@ class StoredStudy:
         return rows if as_dicts else pandas.json_normalize(rows)
 
     def networks(self, metric: str = "dice") -> list[dict[str, Any]]:
-        """Every network of a study over several, the best first, by its best trial; none of a study of one.
+        """Every network of a study over several, the best first, by its best trial; [] for one network.
 
-        Each says its best trial, that trial's score with its interval, and `lead_of_best`: how far the study's best
-        trial is ahead of it on the same images, with interval and p; None of that trial itself.
+        Each has its best trial, that trial's score with its interval, and `lead_of_best`: how far the study's
+        best trial is ahead of it on the same images, with interval and p; None for the best trial itself.
         """
         return [one.as_dict() for one in self.ranking(metric).networks]
 
@@ -140,11 +140,11 @@ class StoredStudy:
         network predicts the validation images of its fold in this process, on `device`, unless their scores are on
         record. `rule`, `trial`, `network` and greedy ensembles do not go together with these.
 
-        `rule`, `refit` and `ensemble` are those of `orchestrator best`; what they ask for and is not on record is
-        trained and scored now. `training`: `address`, `device`, `workers_per_fit`, `cache`, `display` for that.
-        `export`, `formats`, `tracking_uri`: where the result is to be exported next; `replace`:
-        whether an export of another network there may be replaced, or a function that is asked. Raises `BadStudy` while
-        there is no such trial, and everything that is wrong before anything is trained.
+        `rule`, `refit` and `ensemble` are those of `orchestrator best`; fits and scores for them that are not
+        on record are made now. `training`: `address`, `device`, `workers_per_fit`, `cache`, `display` for
+        that. `export`, `formats`, `tracking_uri`: where the result is to be exported next; `replace`: whether
+        an export of another network there may be replaced, or a function that is asked. Raises `BadStudy`
+        while there is no such trial, and everything that is wrong before anything is trained.
         """
         from orchestrator.results.best_networks import Trainer
         from orchestrator.results.best_trial import choose, choose_by_masks
@@ -189,7 +189,7 @@ class StoredStudy:
 
 
 def absolute(path: str | Path) -> Path:
-    """A path that stays the same where the folder of work changes."""
+    """Absolute path, which a change of the working directory does not affect."""
     return Path(path).expanduser().absolute()
 
 
@@ -200,9 +200,9 @@ def refuse_request(
     tracking_uri: str | None = None,
     how: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raises, in one error, every mistake in what is asked of a study that can be seen without it.
+    """Raise, as one error, all mistakes in a request that can be found without reading the study.
 
-    `how`: what else a trial is chosen by, as `refuse_choice` takes it; None where none is chosen.
+    `how`: other criteria for the choice of a trial, as `refuse_choice` takes them; None if none is chosen.
     """
     from orchestrator.common.errors import Mistakes
 
@@ -234,7 +234,7 @@ def refuse_request(
 
 
 def known_metric(metric: str, *, masks: bool = False) -> str:
-    """A metric of the leaderboard by its name; `masks`: or one of masks that a trial can be chosen by.
+    """Registered name of a metric of the leaderboard; `masks`: or of a metric of masks that chooses trials.
 
     Raises `BadStudy`, with the names that are known.
     """

@@ -15,7 +15,7 @@ from orchestrator.search.store.study_store import StudyStore
 
 @dataclass(frozen=True)
 class Synced:
-    """Where a study is written now."""
+    """Places where the results of a study are written: MLflow and CSV files."""
 
     study: str
     num_trials: int
@@ -40,7 +40,7 @@ class Synced:
 
 
 def synced(store: StudyStore, uri: str | None) -> Synced:
-    """Write what MLflow and the CSV files lack. Raises `BadMachine` where the server does not answer."""
+    """Write what MLflow and the CSV files lack of a study. `BadMachine` if the server does not answer."""
     sinks = CsvSink(store), MlflowSink(store, uri)
     refuse_locked_out(sinks[1].uri)
     with store.lock():

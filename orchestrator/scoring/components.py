@@ -23,7 +23,7 @@ POLYP_COUNTS = ("polyps", "polyps_found", "areas_marked")
 
 @dataclass(frozen=True)
 class PolypCounts:
-    """Polyps of one image, or of several."""
+    """Counts of polyps as components, in one image or in several."""
 
     there: int  # components of the truth
     found: int  # of these, hit by a component of the prediction
@@ -55,7 +55,7 @@ class PolypCounts:
 
     @classmethod
     def total(cls, counts: Iterable[PolypCounts], groups: Sequence[str]) -> PolypCounts:
-        """The counts of all images together; groups (N,), the sampling units of the interval."""
+        """Counts over all images together; groups (N,): the sampling units of both intervals."""
         rows = np.array([(one.there, one.found, one.predicted) for one in counts], np.int64).reshape(-1, 3)
         interval = share_interval(rows[:, 1], rows[:, 0], groups)
         there, found, predicted = (int(column.sum()) for column in rows.T)
@@ -66,7 +66,7 @@ class PolypCounts:
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, NDArray[np.float64]], groups: Sequence[str]) -> PolypCounts:
-        """The same from what `as_scores` gives of each image; columns and groups (N,)."""
+        """Counts over all images, from columns (N,) of the values of `as_scores`; groups (N,)."""
         rows = np.column_stack([columns[name] for name in POLYP_COUNTS]).round().astype(int)
         return cls.total((cls(*row) for row in rows.tolist()), groups)
 
@@ -75,7 +75,7 @@ class PolypCounts:
         return dict(zip(POLYP_COUNTS, (self.there, self.found, self.predicted), strict=True))
 
     def as_dict(self) -> dict[str, float | None]:
-        """Counts, and what follows from them."""
+        """Counts, sensitivity and false positives per image, both with interval, as plain values."""
         return {
             "polyps": self.there,
             "found": self.found,

@@ -16,7 +16,7 @@ def percent(value: float | None) -> str:
 
 
 def with_ends(interval: tuple[float, float] | None) -> str:
-    """(0.8, 0.9) -> ", 95 % 80.0 to 90.0", to follow a share in percent; nothing where no interval is known."""
+    """(0.8, 0.9) -> ", 95 % 80.0 to 90.0", to follow a share in percent; "" without a finite interval."""
     if interval is None or not all(map(math.isfinite, interval)):
         return ""
     return f", 95 % {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Plain values for JSON, which has no NaN and no infinity: these become None."""
+    """Plain values for JSON, which has no NaN and no infinity: both become None."""
     if isinstance(value, Mapping):
         return {name: finite(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -86,7 +86,7 @@ CHOOSING: tuple[str, ...] = tuple(name for name, metric in REGISTRY.items() if m
 
 
 def metric_name(given: str, *, masks: bool = True) -> str:
-    """The name in the registry. ValueError: unknown, or one of masks where there are none (`masks` False)."""
+    """Name in the registry. ValueError: unknown, or a metric of masks where `masks` is False."""
     name = _without_alias(given)
     if name not in REGISTRY:
         raise ValueError(_unknown(given, REGISTRY if masks else METRICS))
@@ -103,7 +103,7 @@ def metric_name(given: str, *, masks: bool = True) -> str:
 
 
 def choosing_metric(given: str) -> str:
-    """The name in the registry of a metric that a trial is chosen by. ValueError: unknown, or a distance."""
+    """Name in the registry of a metric that can choose a trial. ValueError: unknown, or a distance."""
     name = _without_alias(given)
     if name in REGISTRY and name not in CHOOSING:
         raise ValueError(

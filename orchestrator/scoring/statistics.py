@@ -33,7 +33,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of how many images something holds of."""
+    """Number of images with some property, and number of all images, with the interval of their ratio."""
 
     num: int
     total: int
@@ -41,7 +41,7 @@ class Share:
 
     @classmethod
     def of(cls, holds: Sequence[bool], groups: Sequence[str]) -> Share:
-        """`holds` and groups (N,) of images; without an image nothing is known."""
+        """Share of images for which `holds` (N,) is true; groups (N,). No interval without an image."""
         ends = share_interval(np.array(holds, np.int64), np.ones(len(groups), np.int64), groups)
         return cls(sum(holds), len(groups), ends if len(groups) else None)
 
@@ -62,9 +62,10 @@ class TestResult:
 def share_interval(hits: ArrayLike, totals: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
     """The 95 % interval of sum(hits) / sum(totals), integers (N,) of images, groups (N,) as sampling units.
 
-    That of `cluster_interval` over what is counted, such as polyps. Where all or none are hits, no resampling shows any
-    spread: then the exact interval of Clopper and Pearson (1934) with the number of groups that have any for the number
-    of trials. (0, 1) where there is nothing to count. ValueError: lengths that differ, more hits than totals.
+    Interval of `cluster_interval` over the counted objects, such as polyps. Where all or none are hits,
+    resampling shows no spread: then the exact interval of Clopper and Pearson (1934), with the number of
+    groups with any object as the number of trials. (0, 1) without any object. ValueError: lengths that
+    differ, more hits than totals.
     """
     of_image, all_of_image = np.asarray(hits, np.int64), np.asarray(totals, np.int64)
     if (

@@ -1,1 +1,1 @@
-"""Which trial wins, and how sure that is."""
+"""Choice of the trial that wins, and the certainty of that choice."""

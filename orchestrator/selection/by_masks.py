@@ -30,7 +30,7 @@ class MaskScore:
 
 @dataclass(frozen=True)
 class MaskRanking:
-    """Trials by a metric of masks, and how sure the lead of the first one is."""
+    """Trials ranked by a metric of masks, with the test of the first one against the second."""
 
     metric: str
     ranked_by: str  # the objective's label, by which networks were kept
@@ -40,11 +40,11 @@ class MaskRanking:
 
     @property
     def chosen(self) -> int:
-        """The number of the first one."""
+        """Number of the first trial."""
         return self.scores[0].trial
 
     def sentences(self) -> tuple[str, str]:
-        """Which trial has the highest value among which, and whether its lead is significant."""
+        """Sentences: the trial of highest value among those compared; whether its lead is significant."""
         first, *others = self.scores
         named = [f"trial {one.trial}: {percent(one.mean)}" for one in others[:SHOWN]]
         if rest := len(others) - len(named):
@@ -61,7 +61,7 @@ class MaskRanking:
         return f"{what}.", f"Its lead over trial {one.other}, {numbers}, {is_sure} significant."
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The ranking as plain values."""
         return {
             "metric": self.metric,
             "trials": [
@@ -74,9 +74,9 @@ class MaskRanking:
 
 
 def rank_by_masks(snapshot: StudySnapshot, metric: str, score_masks: ScoreMasks) -> MaskRanking:
-    """The finished trials that keep the constraints and whose networks are kept, by a metric of masks.
+    """Ranking by a metric of masks of finished trials that keep the constraints and whose networks are kept.
 
-    `score_masks` scores what is not on record. Raises `BadStudy` where there are fewer than two such trials.
+    `score_masks` computes scores that are not on record. `BadStudy` if there are fewer than two such trials.
     """
     finished = [trial for trial, _ in snapshot.feasible()]
     kept = [trial for trial in finished if trial.has_weights]
@@ -103,6 +103,6 @@ def rank_by_masks(snapshot: StudySnapshot, metric: str, score_masks: ScoreMasks)
 
 
 def _compared(trial: StudyTrial, scored: MaskValues, metric: str) -> ComparedTrial:
-    """A trial by the mean of each image over the folds that validated it, and by the mean of each fold."""
+    """A trial with the mean of each image over the folds that validated it, and the mean of each fold."""
     of_folds = tuple(float(fold[metric].mean()) for fold in scored.by_fold)
     return ComparedTrial(trial.number, scored.by_case(metric), of_folds)

@@ -1,4 +1,4 @@
-"""Nested cross-validation: what the whole procedure, search and choice included, gives on images it never saw.
+"""Nested cross-validation: scores of the whole procedure, search and choice, on images it never saw.
 
 For each outer fold a study of its own searches without the fold's cases and names a champion, which is then scored on
 them once. Pooled over outer folds, every image counts once, at the mask rule that its study chose; of centers or
@@ -28,7 +28,7 @@ from orchestrator.search.store.study_store import OUTER, StudyStore
 
 @dataclass(frozen=True)
 class OuterFold:
-    """One outer fold: its study, that study's champion, and what it was worth on the fold's cases."""
+    """One outer fold: its study, that study's champion, and the champion's scores on the fold's cases."""
 
     study: str
     trial: int
@@ -40,7 +40,7 @@ class OuterFold:
 
 @dataclass(frozen=True)
 class Nested:
-    """The outer estimate."""
+    """Estimate of nested cross-validation, over all outer folds."""
 
     folds: tuple[OuterFold, ...]
     until: str  # the budget of each study
@@ -55,18 +55,18 @@ class Nested:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of Dice over outer folds; no standard error, for they share training cases."""
+        """Standard deviation of Dice over outer folds; no standard error, as folds share training cases."""
         return float(np.std([fold.scores["dice"] for fold in self.folds], ddof=1))
 
     @property
     def validation(self) -> float:
-        """Mean of what the champions showed on images that they were chosen by, outer folds weighed as in `scores`."""
+        """Mean Dice of champions on the images they were chosen by, outer folds weighted as in `scores`."""
         sizes = [fold.num_cases for fold in self.folds]
         return float(np.average([fold.validation for fold in self.folds], weights=sizes))
 
     @property
     def bias(self) -> float:
-        """Mean of the validation score minus the score on the outer fold."""
+        """Mean validation Dice minus mean Dice on the outer folds."""
         return self.validation - self.scores["dice"]
 
     def sentences(self) -> tuple[str, ...]:
@@ -82,13 +82,13 @@ class Nested:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values; an interval that says nothing is null."""
+        """The estimate as plain values; an infinite interval is None."""
         known = all(np.isfinite(self.interval))
         secondary = {"validation": self.validation, "bias": self.bias, "spread": self.spread}
         return asdict(self) | {"interval": list(self.interval) if known else None, **secondary}
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for the run of the study, those that are finite."""
+        """Finite numbers of the estimate as metrics for the run of the study."""
         found = {
             **{f"nested_{name}": value for name, value in self.scores.items()},
             "nested_dice_low": self.interval[0],
@@ -101,19 +101,19 @@ class Nested:
 
 
 def inner_store(store: StudyStore, outer: int) -> StudyStore:
-    """The study of an outer fold, from 1."""
+    """Store of the study of an outer fold, counted from 1."""
     return StudyStore(store.home, f"{store.name}{OUTER}{outer}")
 
 
 def inner_stores(store: StudyStore) -> list[StudyStore]:
-    """The studies of all outer folds that were begun, in order."""
+    """Stores of the studies of all outer folds that were begun, in order."""
     names = [file.parent.name for file in store.folder.parent.glob(f"{store.name}{OUTER}*/study.json")]
     numbers = [int(found[1]) for name in names if (found := re.fullmatch(r".*\.outer-(\d+)", name))]
     return [inner_store(store, number) for number in sorted(numbers)]
 
 
 def outer_estimate(store: StudyStore, inner: Sequence[StudyStore], until: str) -> Nested:
-    """Scores of the champions of these studies, which all have one, on their outer folds."""
+    """Estimate from the scores of these studies' champions, which all exist, on their outer folds."""
     folds, ids, values = [], list[str](), list[dict[str, np.ndarray]]()
     for one in inner:
         study = one.snapshot()
@@ -131,12 +131,12 @@ def outer_estimate(store: StudyStore, inner: Sequence[StudyStore], until: str) -
 
 
 def remember_nested(store: StudyStore, nested: Nested) -> None:
-    """Keep it with the study on all cases, whole or not at all."""
+    """Store an estimate with the study on all cases, whole or not at all."""
     write_atomically(_file(store), json.dumps(asdict(nested)).encode())
 
 
 def nested_of(store: StudyStore) -> Nested | None:
-    """The outer estimate of a study, if there is one yet. Raises `BadStudy` where its file was damaged."""
+    """Outer estimate of a study, None if there is none yet. Raises `BadStudy` where its file is damaged."""
     file = _file(store)
     if not file.exists():
         return None

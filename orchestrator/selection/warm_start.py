@@ -1,6 +1,7 @@
-"""Configurations that earlier studies recommend: tried right after the baseline, where they fit the space.
+"""Configurations that earlier studies recommend: tried right after the baselines, where they fit the space.
 
-They are written down once, when a study begins, and have the numbers after 0; so a resumed study asks for them again.
+They are stored once, when a study begins, as its first trials after the baselines; so a resumed study asks
+for them again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MOST = 5  # of one study
 
 @dataclass(frozen=True)
 class Earlier:
-    """A configuration of an earlier study: flat params, as they were or as text."""
+    """Configuration of an earlier study: its flat parameters, as values or as text."""
 
     source: str  # "trial 3 of unet-Kvasir"
     params: Mapping[str, Any]
@@ -36,16 +37,17 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Earlier configurations as they fit into a search space, and reasons why others do not."""
+    """Earlier configurations that fit into a search space, and a sentence on each, fitting or not."""
 
     configurations: tuple[dict[str, Any], ...]  # the searched parameters
     lines: tuple[str, ...]  # what is said of each
 
 
 def best_of_study(snapshot: StudySnapshot, networks: Collection[str] = ()) -> list[Earlier]:
-    """The winner, those that are not significantly different, then the next best.
+    """At most MOST configurations: the winner, those not significantly different from it, then the next best.
 
-    `networks`: those of the study that begins; where trials of these are among them, they alone are taken.
+    `networks`: those of the study that begins; if any of these trials has one of them, only such trials are
+    taken.
     """
     standing = snapshot.feasible()
     if not standing:
@@ -61,9 +63,9 @@ def best_of_study(snapshot: StudySnapshot, networks: Collection[str] = ()) -> li
 
 
 def num_chosen_by(snapshot: StudySnapshot, outside: Collection[str]) -> int:
-    """How many of these images, by `Case.sha256`, an earlier study trained on or chose by, whatever their names.
+    """Number of these images, by `Case.sha256`, that an earlier study trained on or chose by, under any name.
 
-    An image that was encoded again, or has another mask, is not known again.
+    An image that was encoded again, or has another mask, is not recognised.
     """
     used = {case_id for fold in snapshot.plan.folds for case_id in (*fold.train, *fold.val)}
     cases = (case for dataset in snapshot.datasets for case in dataset.cases)
@@ -71,7 +73,7 @@ def num_chosen_by(snapshot: StudySnapshot, outside: Collection[str]) -> int:
 
 
 def lineage(store: StudyStore) -> list[str]:
-    """The study, and those that recommended its first configurations, and theirs, as far as they are of this home."""
+    """Names of the study, of those that recommended its first configurations, and of theirs, in this home."""
     found = [store.name]
     for name in found:
         study = StudyStore(store.home, name)
@@ -81,7 +83,7 @@ def lineage(store: StudyStore) -> list[str]:
 
 
 def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryGoals) -> Fitted:
-    """Configurations in the space that meet its constraints, each once, and reasons why others are left out."""
+    """Configurations in the space that meet its constraints, each once, and the sentences of `Fitted`."""
     configurations: list[dict[str, Any]] = []
     lines = []
     known = list(space.baselines)
@@ -102,7 +104,7 @@ def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryG
 
 
 def _read(space: SearchSpace, stored: Mapping[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
-    """The searched parameters of a configuration, why they are not in the space, and which it says nothing of."""
+    """Searched parameters of a configuration, reasons why it does not fit, names taken from the baseline."""
     network = stored.get(NETWORK)
     if network not in space.networks:
         return {}, [f"its network is {network}"], []
@@ -128,7 +130,7 @@ def _read(space: SearchSpace, stored: Mapping[str, Any]) -> tuple[dict[str, Any]
 
 
 def _value(distribution: Distribution, stored: Any) -> Any:
-    """A value as it was, or what its text stands for in this distribution."""
+    """The value as stored, or the reading of its text that lies in this distribution."""
     if not isinstance(stored, str):
         return stored
     readings: list[Any] = [stored]
@@ -141,7 +143,7 @@ def _value(distribution: Distribution, stored: Any) -> Any:
 
 
 def _refusals(space: SearchSpace, searched: Mapping[str, Any], secondary: SecondaryGoals) -> list[str]:
-    """Why a configuration is refused whose values are fine one by one."""
+    """Reasons to refuse a configuration whose values are valid one by one; [] if there are none."""
     try:
         configuration = space.configuration(space.sample(FixedTrial(dict(searched))))
     except BadSpace as error:

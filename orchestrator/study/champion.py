@@ -27,7 +27,7 @@ from orchestrator.training.recipe import FitSpec
 
 
 def chosen_champion(study: StudyStore, rescore: int) -> StudyTrial | None:
-    """The champion of a study that is over, with its outside scores; None if something is left to do."""
+    """Champion of a finished study with its scores outside the search; None if something is left to do."""
     now = study.snapshot()
     standing = now.ranked()
     if not now.feasible():
@@ -41,7 +41,10 @@ def chosen_champion(study: StudyStore, rescore: int) -> StudyTrial | None:
 
 
 def choose_champion(study: StudyStore, lanes: Lanes) -> StudyTrial | None:
-    """Choose the best trial and score its network once on hold-out cases and external datasets."""
+    """Choose the best trial and score its network once on hold-out cases and external datasets.
+
+    Returns None if no trial can be a champion.
+    """
     now = study.snapshot()
     standing = now.ranked()
     if not now.feasible():
@@ -77,7 +80,7 @@ def refit(
 
 
 def spec_of_refit(study: StudyStore, trial: StudyTrial) -> FitSpec:
-    """The fit of a refit: as many epochs as the median of the folds' best epochs."""
+    """Specification of a refit, with as many epochs as the median of the folds' best epochs."""
     epochs = statistics.median_high(record.best_epoch + 1 for record in trial.records)
     return refit_spec(trial.configuration, study.plan(), epochs)
 
@@ -98,7 +101,7 @@ def score_networks(study: StudyStore, fit_ids: tuple[str, ...], machine: Machine
 def scoring(
     study: StudyStore, machine: Machine, work: Perform
 ) -> Iterator[Callable[[Sequence[ScoreJob]], None]]:
-    """A function that scores networks together, unless these scores are on record; lanes start at its first need."""
+    """Context with a function that scores networks together, unless on record; lanes start when needed."""
     with ExitStack() as stack:
         up: list[Lanes] = []
 

@@ -1,4 +1,4 @@
-"""Weights and checkpoints of trials that can no longer win are deleted."""
+"""Deletion of weights and checkpoints of trials that can no longer win."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WeightCleanup:
         self.lost: set[int] = set()
 
     def __call__(self, trials: Sequence[FrozenTrial]) -> None:
-        """Delete what these trials, which have just ended, make useless."""
+        """Delete weights and checkpoints that are useless once these trials have ended."""
         for trial in trials:
             self.state.fits(trial)
             if trial.state == TrialState.COMPLETE:

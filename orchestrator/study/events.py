@@ -21,7 +21,7 @@ from orchestrator.study.spec import Study
 
 
 class ReportingCallback(Callback):
-    """Reports every fold and trial that is finished in this run once, and tidies up after trials that are over."""
+    """Reports every fold and trial that is finished in this run once; cleans up after ended trials."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class ReportingCallback(Callback):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
+        """Empty state: Tune pickles its callbacks for `Tuner.restore`, which is never used here."""
         return {}
 
     def setup(self, *_: Any, **info: Any) -> None:
-        """Tune has just taken SIGUSR1, to end as if it were done."""
+        """Reinstall our handlers: Tune has just taken SIGUSR1, to end as if it were done."""
         reinstall_handlers()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -89,7 +89,7 @@ class ReportingCallback(Callback):
         self.report_finished()
 
     def report_finished(self) -> None:
-        """Report every trial that Optuna knows to be over since the last time; keep what its unfinished fits showed."""
+        """Report every trial that ended since the last call; keep the epochs of its unfinished fits."""
         numbers = list(dict.fromkeys(self.trials.closed))
         self.trials.closed.clear()
         new = [self.trials.stored(number) for number in numbers]
@@ -107,7 +107,7 @@ class ReportingCallback(Callback):
             self.tidy(new)
 
     def over(self) -> list[FrozenTrial]:
-        """The trials that are over, as Optuna has them."""
+        """All trials that are over, as Optuna has them."""
         return [trial for trial in self.trials.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def _fold_finished(self, number: int, fold: int, fit_id: str) -> None:
@@ -117,7 +117,7 @@ class ReportingCallback(Callback):
         self.report.judged(number, self.state.verdicts[number])
 
     def _report_fold(self, number: int, fold: int) -> None:
-        """Report a fold that is on record, unless that was done or an earlier run put it there."""
+        """Report a fold that is on record, unless it was reported, or recorded in an earlier run."""
         if (number, fold) in self.on_record:
             return
         self.on_record.add((number, fold))

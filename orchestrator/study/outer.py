@@ -21,7 +21,7 @@ def run_outer_folds(
     run: Callable[[Study], StudyTrial | None],
     display: Display,
 ) -> None:
-    """Run the study of every outer fold, and keep what their champions score on these folds.
+    """Run the study of every outer fold, and store the scores of their champions on these folds.
 
     `run` returns the champion of a study, None if its hours were over before it had one; then there is no estimate
     yet. Raises `FitFailed` where no trial can be a champion.

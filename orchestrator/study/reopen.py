@@ -1,7 +1,7 @@
 """Trials that earlier versions recorded as failed because of the machine are opened again under their own numbers.
 
-Optuna lets nobody change a trial that is over. So the word that it failed is taken out of the study's storage, and the
-trial is again one that was open when everything died.
+Optuna lets nobody change a trial that is over. So the entry of its failure is removed from the study's
+storage, and the trial counts as one that was open when the process died.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def reopen(store: StudyStore) -> tuple[int, ...]:
-    """Open trials that failed because of the machine; return their numbers. Needs the lock."""
+    """Reopen trials that failed because of the machine; returns their numbers. Needs the study's lock."""
     hurt = [
         trial
         for trial in store.stored_trials()

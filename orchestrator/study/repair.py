@@ -1,7 +1,7 @@
 """Damaged files of a study (power cut, full disk, bad copy): how they are reported, and repaired by the next search.
 
-Who reads changes nothing: `damage` says which files do not read and are left out. Who searches sets them aside, into
-`ledger/damaged/`, and does again what was in them; nothing is ever deleted.
+Commands that only read change nothing: `damage` names the unreadable files, which are left out. A search sets
+them aside, into `ledger/damaged/`, and makes their content again; nothing is ever deleted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def restore(store: StudyStore) -> None:
-    """Set unreadable files aside, so that a search makes them again. Needs the lock."""
+    """Set unreadable files aside, so that a search makes them again. Needs the study's lock."""
     store.repair()
     for folder, why in store.ledger.damaged(thorough=True).items():
         logger.warning(
@@ -54,7 +54,7 @@ def train_lost(
     is_over: Callable[[], bool],
     monitor: ProgressMonitor,
 ) -> None:
-    """Train fits again whose records are lost; verdicts on their trials stand."""
+    """Train fits again whose records are lost; verdicts on their trials remain valid."""
     if not lost:
         return
     logger.warning("trained again, for records are gone: %s", counted(len(lost), "fit"))

@@ -1,4 +1,4 @@
-"""A study that can run."""
+"""A study with all that was loaded for it, ready to run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.search.study_spec import StudySpec
 
 @dataclass(frozen=True)
 class Study:
-    """A study that can run: its specification, and what was loaded for it."""
+    """A study ready to run: its specification, search space, splits, datasets and store."""
 
     store: StudyStore
     space: SearchSpace
@@ -32,7 +32,7 @@ class Study:
     ] = ()  # that the studies of `spec.warm_start` recommend
 
     def with_options(self, **changes: Any) -> Study:
-        """The same study with other options, by the names of the fields of `StudySpec`."""
+        """Copy of the study with other options, by the names of the fields of `StudySpec`."""
         return replace(self, spec=replace(self.spec, **changes))
 
     @property
@@ -47,7 +47,7 @@ class Study:
 
     @property
     def rescore(self) -> int:
-        """Finalists, at most, that are re-evaluated before a champion is named; below 2: none."""
+        """Largest number of finalists re-evaluated before a champion is named; below 2: none."""
         return self.spec.rescore
 
     @property
@@ -67,7 +67,7 @@ class Study:
 
     @property
     def secondary(self) -> SecondaryGoals:
-        """Further objectives, and limits that a champion keeps."""
+        """Further objectives, and constraints that a champion keeps."""
         spec = self.spec
         return secondary_goals(spec.objectives[1:], self.datasets, spec.constraints, self.store.network_sizes)
 

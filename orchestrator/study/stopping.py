@@ -12,20 +12,20 @@ from orchestrator.training.ray.lanes import Lanes
 
 
 class SearchStopper(Stopper):
-    """Stops the whole search when its hours are over, on an interrupt, and where the machine prevents training."""
+    """Stops the whole search when its hours are over, on an interrupt, and on a fault of the machine."""
 
     def __init__(self, engine: Engine[Any, Any], lanes: Lanes) -> None:
         self.engine, self.gate, self.lanes = engine, engine.gate, lanes
 
     def __getstate__(self) -> dict[str, Any]:
-        """Empty: Tune pickles it for `Tuner.restore`, which is never used here."""
+        """Empty state: Tune pickles it for `Tuner.restore`, which is never used here."""
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        """Whether everything stops now; what is open goes on in the next run."""
+        """Whether the whole search stops now; open trials go on in the next run."""
         fault = self.engine.fault or self.lanes.fault
         if requested_signal() is not None:
             self.gate.close("interrupted", "it was interrupted")

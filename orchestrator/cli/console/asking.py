@@ -1,4 +1,4 @@
-"""Questions of commands that replace something."""
+"""Questions of commands before they replace something."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.terminal.printing import agreed
 
 
 def may_replace(*, yes: bool) -> Callable[[str], bool]:
-    """A function that asks whether something may be replaced, and ends the command, exit code 1, where it may not."""
+    """Function that asks whether something may be replaced; if not, the command ends with exit code 1."""
 
     def ask(question: str) -> bool:
         if not agreed(question, yes=yes):

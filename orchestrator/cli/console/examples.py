@@ -1,4 +1,4 @@
-"""One command line for every command, as its help shows it: the function of the command -> the line."""
+"""Example command line of every command, as its help shows it: function of the command -> line."""
 
 EXAMPLES = {
     "fit": "orchestrator fit unet --data Kvasir-SEG --set learning_rate=3e-4",

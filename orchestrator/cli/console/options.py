@@ -18,14 +18,14 @@ FIELDS = {one.name: one for one in spec_fields()}
 
 
 def finite(value: float | None) -> float | None:
-    """Refuse inf and nan, which ranges of numbers let through."""
+    """The number itself. Raises `typer.BadParameter` for inf and nan, which ranges of options let through."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, found {value}")
     return value
 
 
 def absolute(path: Path | None) -> Path | None:
-    """Fits run in folders of their own: what a path is relative to must be settled before."""
+    """The absolute path: fits run in folders of their own, where a relative path would mean another file."""
     return None if path is None else path.expanduser().absolute()
 
 
@@ -131,9 +131,9 @@ MaskMetric = Annotated[
 
 
 def study_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command options of the study's specification, in place of its parameter `given`: name -> value.
+    """Decorator that gives a command options of the study's specification, by name in its parameter `given`.
 
-    `defaults`: which ones, with the default that they have here; all, with their own, where none is named.
+    `defaults`: option name -> its default here; without any, all options with their own defaults.
     """
     chosen = defaults or {name: one.default for name, one in FIELDS.items()}
 
@@ -164,7 +164,7 @@ def _parameter(field: SpecField, default: Any) -> inspect.Parameter:
 
 
 def _option(field: SpecField) -> Any:
-    """Without the range: `specification` refuses what is outside, together with all other mistakes."""
+    """Typer option of a field, without its range: `specification` rejects values, with all mistakes."""
     said = field.option
     names = [said.flag] if said.flag else []
     return typer.Option(*names, help=said.help, envvar=said.env)

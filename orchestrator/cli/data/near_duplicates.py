@@ -66,7 +66,7 @@ def data_leaks(
 
 
 def _draw(leaks: Leaks, path: Path) -> str:
-    """Write the sheets of pairs; return a line about them."""
+    """Write the sheets of pairs as PNG files; returns a sentence about them."""
     from orchestrator.results.views.near_duplicate_sheet import ACROSS, DOWN, pages
     from orchestrator.results.views.overlay import png
 

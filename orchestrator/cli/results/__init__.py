@@ -1,1 +1,1 @@
-"""Commands that show what a study found, and hand it over: one module per command."""
+"""Commands that show and export the results of a study: one module per command."""

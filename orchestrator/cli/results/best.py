@@ -1,4 +1,4 @@
-"""`orchestrator best`: the winner of a study, and its hand-over as files that other programs load."""
+"""`orchestrator best`: the winner of a study, and its export as files that other programs load."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def best(
 
 
 def _show(best: BestTrial, rule: BestRule) -> None:
-    """Tables and sentences on the trial that the rule, or its number, chose."""
+    """Print tables and sentences on the trial that was chosen by the rule or by its number."""
     from orchestrator.results.views.study_scores import front_lines, means_of, nested_lines, validation_line
     from orchestrator.results.views.tables import versus_table
 

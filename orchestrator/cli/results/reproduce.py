@@ -147,7 +147,7 @@ def reproduce(
 
 
 def _list(paper: str | None, *, as_json: bool) -> None:
-    """All papers and tables, or those of one paper."""
+    """Print all papers and their tables, or those of one paper."""
     from orchestrator.api import papers
     from orchestrator.protocols.listing import papers_table
 
@@ -160,7 +160,7 @@ def _list(paper: str | None, *, as_json: bool) -> None:
 
 
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
-    """NAME=VALUE texts. Raises `BadData` with all that are none."""
+    """Name -> value of texts NAME=VALUE. Raises `BadData` for other texts, and for a name given twice."""
     split = [text.rpartition("=") if option == "--data" else text.partition("=") for text in given or ()]
     if wrong := [
         text for text, (name, _, value) in zip(given or (), split, strict=True) if not (name and value)
@@ -173,7 +173,7 @@ def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
 
 
 def _end(found: dict[str, dict[str, Any]], out_file: Path, *, dry_run: bool, as_json: bool) -> None:
-    """Print the results of tables, of a dry run their plans as JSON alone; `FitFailed` where rows failed."""
+    """Print the results of tables; of a dry run only JSON with plans. `FitFailed` where rows failed."""
     from orchestrator.protocols.outcome.views import result_view
     from orchestrator.protocols.reproduction import refuse_failed
 

@@ -22,12 +22,12 @@ class Skew:
 
     @property
     def least(self) -> float:
-        """Lower bound of the difference."""
+        """Lower bound of the absolute difference between the clocks, in seconds."""
         return max(0.0, abs(self.seconds) - self.bound_s)
 
 
 def measure(ask: Callable[[], float], now: Callable[[], float] = time.time, times: int = NUM_SAMPLES) -> Skew:
-    """The offset of a node's clock; `ask` returns its time in seconds since 1970, and the fastest answer counts.
+    """Offset of a node's clock, by the fastest of several answers; `ask`: its time in seconds since 1970.
 
     The node read its clock at some time during the round trip, so the error is at most half of that.
     """

@@ -29,7 +29,7 @@ SLOW = {"gloo": 20e6, "nccl": 200e6}  # bytes per second: a gradient of 100 MB w
 
 @dataclass(frozen=True)
 class Part:
-    """Configuration of one process."""
+    """Configuration of one process of the all-reduce."""
 
     rank: int
     size: int
@@ -41,7 +41,7 @@ class Part:
 
 
 def take_part(part: Part, interface: str = "") -> dict[str, Any]:
-    """Run one process of the all-reduce. Raises `TimeoutError` and `Failed`."""
+    """Run one process of the all-reduce; returns its answer. Raises `TimeoutError` and `Failed`."""
     names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     return run_isolated(
         __name__, asdict(part), part.limit_s, dict.fromkeys(names, interface) if interface else None
@@ -63,7 +63,7 @@ def parts(hosts: Sequence[str], port: int, backend: Literal["gloo", "nccl"]) -> 
 
 
 def among(each: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any] | Exception]:
-    """Start all processes at once; return the answer or the error of each."""
+    """Run all processes at the same time; returns the answer or the error of each."""
 
     def answer(take: Callable[[], dict[str, Any]]) -> dict[str, Any] | Exception:
         try:
@@ -76,7 +76,7 @@ def among(each: Sequence[Callable[[], dict[str, Any]]]) -> list[dict[str, Any] |
 
 
 def alone(num_gpus: int, device: str, interface: str = "lo") -> list[Result]:
-    """Results among the GPUs of this machine, or two CPU processes without GPUs; empty for a single GPU."""
+    """Results of an all-reduce among this machine's GPUs, or two CPU processes if none; [] for one GPU."""
     count = num_gpus if device != "cpu" else 0
     if count == 1:
         return []
@@ -88,7 +88,7 @@ def alone(num_gpus: int, device: str, interface: str = "lo") -> list[Result]:
 
 
 def judge(answer: dict[str, Any] | Exception, part: Part, interface: str) -> Iterator[Result]:
-    """Results for one answer; `interface`: the one with the node's address, or the chosen one."""
+    """Results for one answer of an all-reduce; `interface`: that of the node's address, or the chosen one."""
     among_all = f"{part.backend} among {part.size} processes"
     name = f"{'NCCL' if part.backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME"
     remedy = (

@@ -64,7 +64,7 @@ def failure(found: str, remedy: str) -> Result:
 
 
 def would_fail(findings: Iterable[Finding]) -> bool:
-    """Whether anything would not work; slow or insecure parts would."""
+    """Whether any finding is a failure; warnings, of slow or insecure parts, do not count."""
     return any(finding.severity == "failure" for finding in findings)
 
 

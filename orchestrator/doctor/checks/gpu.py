@@ -92,7 +92,7 @@ def driver() -> Iterator[Result]:
 
 
 def _old_driver(supported: tuple[int, int] | None) -> Result | None:
-    """A failure for a driver of an older major version of CUDA; within a major version any driver works."""
+    """Failure for a driver of an older major CUDA version than PyTorch's; within a major version all work."""
     built = int((torch.version.cuda or "0").split(".")[0])
     if supported is None or supported[0] >= built:
         return None

@@ -34,7 +34,7 @@ SHOULD_EQUAL = (
 
 @dataclass(frozen=True)
 class Installed:
-    """Versions on a node."""
+    """Versions of Python, of packages and of our own code on a node."""
 
     python: str
     packages: dict[str, str]  # name -> version, of installed packages

@@ -29,9 +29,9 @@ batch_size = 4
 
 
 def timed(space: str, device: str, limit_s: float = LIMIT_S) -> list[dict[str, Any]]:
-    """Steps of the baseline of each network of a space: device -> seconds per step, or why there are none.
+    """Step times of the baseline of each network of a space: device -> seconds per step, or the error.
 
-    Raises `Failed` and `TimeoutError` of the first network; of the others they are in the answer.
+    Raises `Failed` and `TimeoutError` for the first network; for the others they are in the answer.
     """
     began = time.monotonic()
     order = {"space": space, "device": device}
@@ -81,7 +81,7 @@ def _failed(why: str) -> Result:
 
 
 def _compared(answer: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> Result:
-    """One network on this node's devices; `alike`: on those of all nodes."""
+    """Result for the step times of one network on this node's devices; `alike`: its answers of all nodes."""
     every = [seconds for one in alike for seconds in one.get("seconds", {}).values()]
     median, own = statistics.median(every), answer["seconds"]
     listed = ", ".join(f"{device} {seconds:.3f} s" for device, seconds in own.items())
@@ -96,7 +96,7 @@ def _compared(answer: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> 
 
 
 def main(space: str, device: str, place: int) -> dict[str, Any]:
-    """Time the network at this place of the space's; the answer names the others."""
+    """Time a step of the network at this place, the baseline's being first; the answer names the others."""
     import torch
 
     from orchestrator.search.space.space_file import parse_space
@@ -123,7 +123,7 @@ def main(space: str, device: str, place: int) -> dict[str, Any]:
 
 
 def _fitting(configuration: Any, device: Any, images: int) -> tuple[int, float]:
-    """The number of images that the device holds, and the seconds per step."""
+    """Number of images that fit into memory, `images` or halves of it, and the seconds per step."""
     from orchestrator.training.memory import ran_out
 
     while True:

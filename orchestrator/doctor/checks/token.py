@@ -25,7 +25,7 @@ def is_on(environment: Mapping[str, str] = os.environ) -> bool:
 def sound(
     starts_own: bool, num_nodes: int = 1, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Result]:
-    """`starts_own`: Ray is started here, on the loopback interface, and creates its token itself."""
+    """Results on Ray's token; `starts_own`: Ray is started here, on loopback, and makes its own token."""
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     if mode not in ("", *MODES):
         yield failure(f"RAY_AUTH_MODE is {mode}", f"set it to one of {', '.join(MODES)}")
@@ -43,7 +43,7 @@ def sound(
 
 
 def _kept(path: Path, starts_own: bool) -> Iterator[Result]:
-    """Results for the file with the token."""
+    """Results for the file with Ray's token: missing, unreadable, empty, open to others, or valid."""
     try:
         content = path.read_text(encoding="utf-8").strip()
         is_open = _is_open(path)

@@ -1,4 +1,4 @@
-"""A table as text for a terminal: what will be run, and what came of it."""
+"""A table as text for a terminal: its plan, and its results."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _set_table(one: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> 
 
 
 def _short(cell: Cell) -> str:
-    """The measured number with half of its interval, which fits eight columns on a page."""
+    """Text of the measured number with half of its interval, short enough for eight columns on a page."""
     if cell.measured is None or cell.measured != cell.measured:
         return "-"
     text = number_text(cell.measured)

@@ -1,1 +1,1 @@
-"""A trained network as files that other programs load, and these files at work."""
+"""Export of a trained network as files that other programs load, and prediction with these files."""

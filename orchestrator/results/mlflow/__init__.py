@@ -1,1 +1,1 @@
-"""The only writer to MLflow."""
+"""The only package that writes to MLflow."""

@@ -38,7 +38,7 @@ NOISE = (
 
 
 def default_uri(home: Path) -> str:
-    """MLflow's database where no server is named."""
+    """URI of the MLflow database of a home, for use where no server is named."""
     return f"sqlite:///{home / 'mlflow.db'}"
 
 
@@ -57,7 +57,7 @@ def check_uri(uri: str) -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the server or database; in a new SQLite file it makes the tables, which takes seconds."""
+    """MLflow client of a server or database; in a new SQLite file it makes the tables, taking seconds."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for logger in CHATTY:
@@ -71,7 +71,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def refuse_locked_out(uri: str) -> None:
-    """Raises `BadMachine` if the server refuses these credentials (401, 403); a server that is away is no mistake."""
+    """Raise `BadMachine` if the server rejects these credentials (401, 403); silence is no mistake."""
     if urlsplit(uri).scheme not in ("http", "https"):
         return
     from mlflow.exceptions import MlflowException
@@ -95,7 +95,7 @@ def refuse_locked_out(uri: str) -> None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether MLflow itself refused a call for good. A bare 400 is of a proxy: MLflow says in JSON what it refuses."""
+    """Whether MLflow itself rejected a call for good; a bare 400 is a proxy's, as MLflow answers in JSON."""
     from mlflow.exceptions import RestException
 
     code = getattr(error, "error_code", None)

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an export comes from."""
+    """Study and trial of an export."""
 
     study: str
     trial: str
 
 
 def origin_of(bundle: Path) -> Origin:
-    """The study of an export. Raises `BadBundle` for one of an earlier version, which did not say it for programs."""
+    """Study and trial of an export. `BadBundle` for one of an earlier version, which did not store them."""
     path = bundle / FACTS
     made = json.loads(path.read_text(encoding="utf-8")).get(MADE, {}) if path.is_file() else {}
     if not {"study", "trial"} <= made.keys():
@@ -50,7 +50,7 @@ def log_evaluation(
     tags: Mapping[str, str],
     files: Sequence[Path],
 ) -> str:
-    """Write the run; returns its id. The same network on the same data is one run, whose scores are written again.
+    """Write the run of an evaluation; returns its id. Repeated for a network and data, it updates their run.
 
     Raises `BadStudy` where MLflow has no experiment of the study, `BadMachine` where it does not answer.
     """

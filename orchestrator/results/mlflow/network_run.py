@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def log_network(store: StudyStore, network: Network, tracking_uri: str) -> str:
     """Complete the run of a network with its parameters, curve, data and scores; returns the run's id.
 
-    Written twice it is one run. BadStudy if MLflow knows no such trial, BadMachine if it does not answer.
+    A repeated call updates the same run. BadStudy if MLflow has no such trial, BadMachine if it does not
+    answer.
     """
     with answering(tracking_uri):
         client = connect(tracking_uri)
@@ -60,7 +61,7 @@ def _log(store: StudyStore, runs: StudyRuns, network: Network) -> str:
 
 
 def _data(network: Network) -> list[DatasetUse]:
-    """The images that its networks were trained on, each dataset once, and the unseen ones."""
+    """Datasets that the networks were trained on, each once, and the unseen ones."""
     trained = (use for record in network.records for use in fit_datasets(record.spec))
     unseen = (DatasetUse(*row) for row in network.datasets if row[3] == "unseen")
     return [*dict.fromkeys((*trained, *unseen))]
@@ -80,7 +81,7 @@ def find_run(client: MlflowClient, experiment: str, study_id: str, trial: int) -
 
 @contextmanager
 def answering(tracking_uri: str) -> Iterator[None]:
-    """Raises `BadMachine` for errors of MLflow or its database: the same command succeeds once MLflow answers."""
+    """Context that raises `BadMachine` for errors of MLflow or its database; the command can be repeated."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -35,7 +35,7 @@ EXPECTED = "expected images as arrays (B, H, W, 3) of whole numbers from 0 to 25
 
 
 class PolypSegmentation(PythonModel):
-    """RGB images to masks."""
+    """MLflow model from RGB images to masks."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self.bundle = Bundle.load(Path(context.artifacts["bundle"]))
@@ -80,7 +80,7 @@ def images_of(model_input: Any) -> np.ndarray | list[np.ndarray]:
 
 
 def decoded(files: Sequence[str | bytes]) -> list[np.ndarray]:
-    """Files, in base64 or as they are -> RGB uint8 (H, W, 3), upright."""
+    """Image files, as bytes or in base64 -> RGB uint8 (H, W, 3), upright. Raises `MlflowException`."""
     images, problems = [], []
     for number, file in enumerate(files):
         try:
@@ -96,7 +96,7 @@ def decoded(files: Sequence[str | bytes]) -> list[np.ndarray]:
 
 
 def _read(content: bytes) -> np.ndarray:
-    """The image in these bytes, read as a file is, whose suffix says whether it is a TIFF."""
+    """Image RGB uint8 (H, W, 3) from the bytes of a file, by a temporary file with the format's suffix."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("image.tif" if content[:4] in TIFF else "image.png")
         path.write_bytes(content)
@@ -105,7 +105,7 @@ def _read(content: bytes) -> np.ndarray:
 
 
 def described(mask: np.ndarray, *, as_runs: bool) -> dict[str, Any]:
-    """bool (H, W) -> what is answered about one image."""
+    """Mask bool (H, W) -> answer on one image: mask as PNG or runs, height, width and polyp fraction."""
     height, width = mask.shape
     _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
     return {

@@ -1,4 +1,4 @@
-"""A study in MLflow: while it runs, at its end, and later, by `orchestrator sync`."""
+"""Sink of a study in MLflow: while it runs, at its end, and later, by `orchestrator sync`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MlflowSink(ReplaySink):
         period_s: float = PERIOD_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        """Without a `tracking_uri` it is the database of the home.
+        """`tracking_uri`: MLflow's server or database; None for the database of the home.
 
         `pictures` draws a complete trial, `report` a study that is over.
 
@@ -139,7 +139,7 @@ class MlflowSink(ReplaySink):
         return StudyRuns(connect(self.uri), self.store.name, self.artifacts, tags)
 
     def _rows(self) -> dict[tuple[int, int, str], dict[int, dict[str, float]]]:
-        """Epochs in flight; those of fits that are on record, or whose trial is over, are forgotten."""
+        """Epochs of fits in flight; fits that are on record, or whose trial is over, are dropped."""
         records = self.replay.records
         over = {number for number, known in records.trials.items() if known.is_over}
         with self._lock:
@@ -155,7 +155,7 @@ class MlflowSink(ReplaySink):
 
 
 def end_on_record(store: StudyStore) -> tuple[bool, StudyTrial | None]:
-    """Whether a study that no process works on is over, and its champion; a search that was cut off is not."""
+    """Whether a study that no process works on is over, and its champion; after a cut-off it is not over."""
     status, champion = read_status(store.status_file), store.champion()
     if status is not None and status.state != "ended":
         return False, None
@@ -165,7 +165,7 @@ def end_on_record(store: StudyStore) -> tuple[bool, StudyTrial | None]:
 
 
 def write_now(store: StudyStore, *sinks: ReplaySink) -> None:
-    """Write what these sinks lack of a study that no process works on. Raises `BadMachine` where one is away."""
+    """Write the results of a study without a process that these sinks lack. `BadMachine` if one is away."""
     is_over, champion = end_on_record(store)
     for sink in sinks:
         with sink:
@@ -177,7 +177,7 @@ def write_now(store: StudyStore, *sinks: ReplaySink) -> None:
 
 
 def _drop_spool(store: StudyStore) -> None:
-    """Delete the calls that an earlier version kept for MLflow: all that they say follows from the records."""
+    """Delete the calls to MLflow that an earlier version stored: the records of the study say the same."""
     spool = store.folder / "mlflow-spool"
     calls = spool / "calls.jsonl"
     if calls.exists() and (num_calls := calls.read_bytes().count(b"\n")):

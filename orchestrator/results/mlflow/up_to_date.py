@@ -16,9 +16,9 @@ from orchestrator.search.store.study_store import StudyStore, list_studies
 
 
 def bring_up_to_date(home: Path, say: Callable[[str], None]) -> None:
-    """Write what runs of earlier versions lack, from the records of each study; a search writes its own.
+    """Complete runs of earlier versions from the records of each study; a running search completes its own.
 
-    What cannot be written is said, and left as it is: the pages show what there is.
+    An error is reported by `say`, and that study's runs stay as they are.
     """
     client = connect(default_uri(home))
     for study in list_studies(home):
@@ -36,7 +36,7 @@ def bring_up_to_date(home: Path, say: Callable[[str], None]) -> None:
 
 
 def _free(study: StudyStore) -> FileLock | None:
-    """The lock of a study; None where a search has it, which writes all that is lacking itself."""
+    """Lock of a study; None if a search holds it, which completes the study's runs itself."""
     try:
         return study.lock()
     except BadStudy:

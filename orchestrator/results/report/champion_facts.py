@@ -79,7 +79,7 @@ def champion_facts(snapshot: StudySnapshot, number: int) -> ChampionFacts:
 
 
 def network_metrics(snapshot: StudySnapshot, number: int, *, counts: bool) -> dict[str, float]:
-    """Parameters (also frozen; those trained), 10^9 multiply-accumulates and images per second of a trial's network."""
+    """Parameters, trained ones and GMACs of a trial's network (if `counts`), images per second if timed."""
     trial = next(one for one in snapshot.trials if one.number == number)
     found: dict[str, float] = {}
     if counts:
@@ -91,7 +91,7 @@ def network_metrics(snapshot: StudySnapshot, number: int, *, counts: bool) -> di
 
 
 def shown_of_training(recipe: Recipe) -> dict[str, object]:
-    """Fields of a recipe that papers always say, and every other one that acts and is not at its default."""
+    """Fields of a recipe that papers always state, and all others in effect that are not at their default."""
     departures = recipe.departures
     return {
         name: getattr(recipe, name)
@@ -101,7 +101,7 @@ def shown_of_training(recipe: Recipe) -> dict[str, object]:
 
 
 def shown_of_network(configuration: Configuration) -> dict[str, object]:
-    """The network's encoder, where that can be chosen, and its parameters that are not at their default."""
+    """Encoder of a network, where it can be chosen, and its parameters that are not at their default."""
     from orchestrator import models
 
     defaults = {name: one.default for name, one in models.params(configuration.network).items()}
@@ -135,7 +135,7 @@ def _scored(snapshot: StudySnapshot, score: TrialScore) -> list[CaseScores]:
 
 
 def _with_masks(line: ScoreLine, scored: MaskValues | None) -> ScoreLine:
-    """With means of the metrics that take masks, where an export has scored these."""
+    """The line with means of the metrics of masks, if an export has scored them."""
     if scored is None:
         return line
     return replace(
@@ -154,7 +154,7 @@ def _worst(one: CaseScores) -> WorstCase:
 def _pictures(
     trial: StudyTrial, score: TrialScore, ordered: Sequence[CaseScores]
 ) -> tuple[tuple[WorstCase, bytes], ...]:
-    """Images of the quarter of lowest Dice whose probability map a fit kept; the worst of each fold has one."""
+    """Pictures of cases in the quarter of lowest Dice whose map a fit kept, as it does of its worst one."""
     kept = {case_id: bins for record in trial.records for case_id, bins in record.examples.items()}
     low = [one for one in ordered[: math.ceil(len(ordered) / 4)] if one.case.id in kept]
     return tuple((_worst(one), _picture(one.case, kept[one.case.id], score)) for one in low[:NUM_PICTURES])

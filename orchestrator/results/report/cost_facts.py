@@ -1,4 +1,4 @@
-"""When fits were trained, and what they have cost."""
+"""End times and cost of fits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Times = Mapping[tuple[int, int], float]  # (trial, fold) -> seconds since 1970
 
 
 def finish_times(snapshot: StudySnapshot) -> Times:
-    """When the race first knew of a fold of a trial; of a fit that it cut, when it did."""
+    """(trial, fold) -> time when the race first knew of the fold; for a fit that it cut, time of the cut."""
     found: dict[tuple[int, int], float] = {}
     for line in snapshot.verdicts:
         for fold in line["folds"]:
@@ -28,8 +28,10 @@ def finish_times(snapshot: StudySnapshot) -> Times:
 def fit_facts(
     trial: StudyTrial, score: TrialScore | None, finished: Times, cuts: Sequence[CutFit]
 ) -> tuple[tuple[FitFacts, ...], tuple[FitFacts, ...]]:
-    """The finished fits of a trial, and those that were cut. Folds of a trial without all have no Dice of their own
-    threshold: theirs is that of the best epoch."""
+    """Facts of the finished fits of a trial, and of those that were cut.
+
+    Folds of an incomplete trial have no Dice at their own threshold: theirs is that of the best epoch.
+    """
     dice = [] if score is None else list(score.fold_dice)
     whole = tuple(
         FitFacts(

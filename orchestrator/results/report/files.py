@@ -29,10 +29,10 @@ HEAD = 2000  # bytes of a page in which its generator stands
 
 
 def report_files(snapshot: StudySnapshot) -> dict[str, bytes]:
-    """Name -> content: report.html, and the plots of the search as NAME.svg and NAME.png, those that can be drawn.
+    """Files that a sink adds to the study's run in MLflow, by name: report.html, and plots of the search.
 
-    Names: history, race_timeline, importance, slices, parallel_coordinates, folds, front. What a sink adds to the
-    study's run in MLflow. Takes seconds; nothing is written.
+    A plot is NAME.svg and NAME.png, if it can be drawn; names: history, race_timeline, importance, slices,
+    parallel_coordinates, folds, front. Takes seconds; nothing is written.
     """
     study = study_facts(snapshot)
     plots = {name: content for one in search_pictures(study) for name, content in one.files.items()}
@@ -41,7 +41,7 @@ def report_files(snapshot: StudySnapshot) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is written on some studies."""
+    """The report on one or several studies: their facts, their comparison and the page."""
 
     studies: tuple[StudyFacts, ...]
     compared: Compared
@@ -62,19 +62,19 @@ class Report:
         return {"latex": paper_tables.latex, "csv": paper_tables.as_csv}[kind](table)
 
     def checklist(self, name: str) -> str:
-        """Markdown, study by study. Raises `BadStudy` for a checklist that is not known."""
+        """Filled checklist as Markdown, study by study. Raises `BadStudy` for an unknown checklist."""
         known = checklists.checklist_name(name)
         return "\n".join(checklists.markdown(known, study) for study in self.studies)
 
     def checklist_lines(self, name: Name) -> list[str]:
-        """How much of it is filled, a line for each study."""
+        """Sentences on how much of a checklist is filled, one for each study."""
         return [
             f"{name}, study {study.name}: {checklists.count_sentence(checklists.filled(name, study))}"
             for study in self.studies
         ]
 
     def as_dict(self, names: Sequence[Name] = ()) -> dict[str, Any]:
-        """Its numbers as plain values, scores from 0 to 1."""
+        """Numbers of the report as plain values, scores from 0 to 1."""
         return {
             "studies": [_as_dict(study, names) for study in self.studies],
             "comparison": comparison_dicts(self.compared.rows),
@@ -113,7 +113,7 @@ def make_report(snapshots: Sequence[StudySnapshot]) -> Report:
 
 
 def compared(snapshots: Sequence[StudySnapshot], studies: Sequence[StudyFacts]) -> Compared:
-    """The champions of several studies, each against that of the first, on the images that both were scored on."""
+    """Comparison of each study's champion with that of the first, on images that both were scored on."""
     if len(snapshots) < 2:
         return Compared()
     if without := [study.name for study in studies if study.champion is None]:
@@ -126,7 +126,7 @@ def compared(snapshots: Sequence[StudySnapshot], studies: Sequence[StudyFacts]) 
 
 
 def refuse_foreign(page: Path) -> None:
-    """Raises `BadStudy` where a file of other origin, or a folder, has the name of the page, or that is "-"."""
+    """Raise `BadStudy` if the page's name is "-", a folder, or a file that is no report of this program."""
     if page.name == "-":
         raise BadStudy(
             "--out -", "expected a file for the page; texts alone go to stdout, such as --markdown -"

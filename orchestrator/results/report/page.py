@@ -51,7 +51,7 @@ class Compared:
 
     @property
     def marked(self) -> Marked:
-        """(study, set of images) that differ significantly from the reference."""
+        """(study, set of images) of champions that differ significantly from the reference."""
         return frozenset(
             (row.other.rpartition(":")[0], name)
             for row in self.rows

@@ -35,7 +35,7 @@ Marked = frozenset[tuple[str, str]]  # (study, set of images)
 
 
 def rows(studies: Sequence[StudyFacts], marked: Marked = frozenset()) -> list[list[str]]:
-    """A heading, then a row for each study and set of images; `marked`: those that get a *."""
+    """Heading, then a row for each study and set of images; `marked`: (study, set) whose DSC gets a *."""
     known = [name for name, key in EXTRA.items() if any(key in study.metrics for study in studies)]
     lines = [line for one in studies if one.champion is not None for line in one.champion.scores]
     outlines = [name for name, metric in OUTLINES.items() if any(metric in line.scores for line in lines)]

@@ -1,1 +1,1 @@
-"""Where the results of a study go, apart from MLflow: the console, CSV files; and how its records are followed."""
+"""Sinks for the results of a study apart from MLflow (console, CSV files), and replay of its records."""

@@ -26,7 +26,7 @@ PAPER, INK = (255, 255, 255), (20, 20, 20)
 
 @dataclass(frozen=True)
 class Preview:
-    """A sheet that was drawn."""
+    """A drawn sheet: its file, number of cases, input size and pipelines."""
 
     file: Path
     num_cases: int
@@ -35,7 +35,7 @@ class Preview:
 
 
 def checked_pipelines(augmentation: str, size: int, file: Path) -> tuple[str, ...]:
-    """The pipelines that a name stands for. Raises `BadData` with what is wrong with it, and with the file."""
+    """Pipelines that a name stands for. Raises `BadData` with all mistakes in the name and in the file."""
     known, problems = names(), []
     try:
         augmentation = canonical(augmentation, Path.cwd())
@@ -72,7 +72,7 @@ def draw_preview(
 
 
 def spread(cases: Sequence[Case], count: int) -> tuple[Case, ...]:
-    """So many of the cases, at even distances from first to last."""
+    """`count` of the cases, or all if fewer, at even distances from first to last."""
     places = np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int)
     return tuple(cases[place] for place in places)
 
@@ -80,7 +80,7 @@ def spread(cases: Sequence[Case], count: int) -> tuple[Case, ...]:
 def sheet(
     cases: Sequence[Case], pipelines: Sequence[str], size: int, epoch: int, seed: int = 0
 ) -> NDArray[np.uint8]:
-    """RGB uint8 (H, W, 3): a row for each case, first the frame itself, then what fits of this seed are shown.
+    """RGB uint8 (H, W, 3): a row for each case, first the frame, then inputs of fits with this seed.
 
     One pipeline: in NUM_EPOCHS epochs from `epoch` on. Several: each of them in that epoch. `epoch` counts from 0,
     the titles from 1.
@@ -98,7 +98,7 @@ def sheet(
 
 
 def tile(case: Case, name: str, size: int, epoch: int, seed: int) -> NDArray[np.uint8]:
-    """RGB uint8 (size, size, 3): what training at that epoch is given, the mask outlined."""
+    """RGB uint8 (size, size, 3): training input of this epoch, with the outline of its mask."""
     change = pipeline(name, size)
     image, mask = change(*read_sized(case, change.source_size), case_seed(seed, epoch, case.id))
     return outlined(image, mask.astype(bool))

@@ -34,9 +34,9 @@ class FollowedImage(NamedTuple):
 
 
 def followed_images(record: FitRecord, cases: Mapping[str, Case]) -> Iterator[FollowedImage]:
-    """Every case that a fit follows after every epoch of which it has a map, at the fit's own threshold.
+    """Pictures of each case that a fit follows, for each epoch with a stored map, at the fit's threshold.
 
-    `cases` by id. None of a record of an earlier version. Raises `Unreadable`.
+    `cases` by id. No pictures for a record of an earlier version. Raises `Unreadable`.
     """
     epochs = record.followed.get(EPOCHS, np.zeros(0, int))
     if not len(epochs):
@@ -54,7 +54,7 @@ def followed_images(record: FitRecord, cases: Mapping[str, Case]) -> Iterator[Fo
 
 
 def _small(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Image and mask, `SIDE` pixels long at most."""
+    """Image and mask of a case, reduced to at most `SIDE` pixels on the longer side."""
     scale = min(1.0, SIDE / max(case.height, case.width))
     size = max(1, round(case.width * scale)), max(1, round(case.height * scale))
     image = cv2.resize(read_image(case.image), size, interpolation=cv2.INTER_AREA)

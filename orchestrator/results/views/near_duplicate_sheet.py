@@ -20,7 +20,7 @@ LINE = 13  # pixels of a line of text; three lines under each pair
 
 
 def in_order(leaks: Leaks) -> tuple[NearDuplicate, ...]:
-    """Pairs between datasets first, then pairs within one; what the fewest places speak for comes first in both."""
+    """Pairs between datasets first, then those within one; in both, those with the fewest places first."""
     return tuple(
         sorted(
             leaks.near_duplicates,
@@ -34,9 +34,10 @@ def in_order(leaks: Leaks) -> tuple[NearDuplicate, ...]:
 
 
 def pages(leaks: Leaks) -> Iterator[NDArray[np.uint8]]:
-    """RGB uint8 (H, W, 3) each, at most MAX_PAGES of ACROSS x DOWN pairs, `in_order`.
+    """Pages RGB uint8 (H, W, 3), at most MAX_PAGES, of ACROSS x DOWN pairs each, `in_order`.
 
-    Under a pair: both case ids, the kind, the places, and how alike the pictures are, laid over each other.
+    Under a pair: both case ids, the kind, the number of places, and the similarity of the pictures when
+    aligned.
     """
     images = {case.id: case.image for dataset in leaks.datasets for case in dataset.cases}
     near_duplicates = iter(in_order(leaks))

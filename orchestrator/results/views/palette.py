@@ -16,7 +16,7 @@ FOLD_COLORS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW)
 
 
 def fold_color(fold: int, num_folds: int) -> str:
-    """A color for each of seven folds; of more, steps of a scale that keeps its order for everybody."""
+    """Color of a fold: one of seven; of more folds, steps of a scale whose order everybody can see."""
     if num_folds <= len(FOLD_COLORS):
         return FOLD_COLORS[fold]
     return mpl.colors.to_hex(mpl.colormaps["cividis"](fold / (num_folds - 1)))

@@ -123,7 +123,7 @@ def threshold_curve(
 
 
 def interval_plot(lines: Mapping[str, tuple[float, tuple[float, float]]], title: str) -> bytes:
-    """A point and its 95 % interval a line, in points of a percent around zero; a PNG."""
+    """Plot of values with their 95 % intervals, one per line, in percentage points around zero; a PNG."""
     figure = _figure(7.0, 1.2 + 0.35 * len(lines))
     axes = figure.add_subplot()
     places = range(len(lines))
@@ -141,7 +141,7 @@ def interval_plot(lines: Mapping[str, tuple[float, tuple[float, float]]], title:
 
 
 def _drawn(tile: Tile) -> NDArray[np.uint8]:
-    """Small images are enlarged first, so that outlines are as thin on them as on large ones."""
+    """Tile with outlines; small images are enlarged first, so that outlines are as thin as on large ones."""
     height, width = tile.image.shape[:2]
     factor = max(1, math.ceil(MIN_SIDE / min(height, width)))
     size = (factor * width, factor * height)
@@ -153,7 +153,7 @@ def _drawn(tile: Tile) -> NDArray[np.uint8]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure of its own, outside of pyplot, which keeps every figure of the process."""
+    """New figure outside of pyplot, which would keep every figure of the process."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -35,7 +35,7 @@ class Ranking:
 
     @cached_property
     def networks(self) -> list[NetworkStanding]:
-        """Every network of a study over several, the best first; none of a study of one network."""
+        """Every network of a study over several, the best first; [] for a study of one network."""
         return networks_of(self.study, self.rows, self.metric)
 
     def as_dicts(self) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ class Ranking:
         return leaderboard_dicts(self.rows, self.metric)
 
     def tables(self, width: int, *, everything: bool = False) -> list[Table | Group | str]:
-        """Networks and trials in percent, for so many columns, and what nested cross-validation has shown."""
+        """Networks and trials in percent, for `width` columns, and results of nested cross-validation."""
         name, objective = self.study.name, self.study.objective
         heading = None if objective.is_mean else objective.name
         if everything:

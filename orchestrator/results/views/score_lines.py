@@ -15,7 +15,7 @@ COLUMNS = METRICS
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """Mean scores of some images, and how sure the mean Dice is."""
+    """Mean scores over a set of images, and the interval of the mean Dice."""
 
     name: str
     num_cases: int
@@ -56,7 +56,7 @@ def _over(num_groups: int | None) -> str:
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """One epoch in a line; Dice in percent, at the epoch's best threshold; none where nothing is validated."""
+    """Line of text on one epoch; Dice in percent at its best threshold, left out where none is computed."""
     dice = "" if math.isnan(row["val_dice"]) else f"val dice {percent(row['val_dice'])}  "
     return (
         f"epoch {row['epoch'] + 1:.0f}/{epochs}  loss {row['train_loss']:.4f}  {dice}"

@@ -109,8 +109,8 @@ def paper_scores(pairs: Iterable[Pair], names: Sequence[str]) -> dict[str, float
 
 
 def reduced(scores: Sequence[PaperScore], images: Iterable[Sequence[Pair]]) -> list[float]:
-    """The number of each score; an image is one pair per score, since programs read different predictions of it.
-    ValueError as in `paper_scores`.
+    """Value of each score over a set; an image is one pair per score, as programs read different predictions.
+    ValueError as in `paper_scores`, also for no images.
     """
     rows = [[score.of_image(*pair) for score, pair in zip(scores, pairs, strict=True)] for pairs in images]
     if not rows:

@@ -15,7 +15,7 @@ _POLYP_PVT = Program()
 
 
 def _sums(probabilities: Map | Values, mask: Mask) -> tuple[float, float]:
-    """The sum of products, and the sum of both."""
+    """sum(y p), and sum(y) + sum(p), of the mask y as shares of 255 and the probabilities p."""
     same_shape(probabilities.shape, mask.shape)
     truth = grey(mask) / 255
     return float((truth * probabilities).sum()), float(truth.sum() + probabilities.sum(dtype=np.float64))

@@ -45,7 +45,7 @@ def weighted_f(prediction: Values, truth: Bools) -> float:
 
 
 def _surroundings(truth: Bools) -> tuple[slice, slice]:
-    """The rectangle around all pixels of the polyp and what lies within REACH of it."""
+    """Rows and columns of the rectangle around the polyp, wider by REACH pixels on each side."""
     rows, columns = (np.flatnonzero(truth.any(axis=axis)) for axis in (1, 0))
     return tuple(slice(max(0, at[0] - REACH), at[-1] + REACH + 1) for at in (rows, columns))  # type: ignore[return-value]
 

@@ -16,7 +16,7 @@ TAGS = ("polyp-segmentation", "colonoscopy", "medical", "onnx", "research-only")
 
 
 def front_matter(model: ModelFacts, data: Sequence[DataFacts], lines: Sequence[ScoreLine]) -> str:
-    """The block between two rulers; `lines`: the scores that go into model-index."""
+    """YAML block between two lines of dashes; `lines`: scores for its model-index."""
     content: dict[str, Any] = {
         "license": "other",
         "license_name": "not-stated",
@@ -36,7 +36,7 @@ def front_matter(model: ModelFacts, data: Sequence[DataFacts], lines: Sequence[S
 
 
 def _result(line: ScoreLine) -> dict[str, Any]:
-    """The scores on one set of images; shares from 0 to 1."""
+    """Entry of the model-index: scores on one set of images, shares from 0 to 1."""
     split = "validation" if line.name in (CROSS_VALIDATION, "cross-validated") else "test"
     return {
         "task": {"type": "image-segmentation", "name": "polyp segmentation"},

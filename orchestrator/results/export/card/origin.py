@@ -30,12 +30,12 @@ Split `{split.name}` (digest `{split.digest}`): {split.num_folds} fold{"" if spl
 
 
 def _images(one: DataFacts) -> str:
-    """How many of a dataset's images were trained on, where that is not all or none."""
+    """Number of a dataset's images as text, with how many were trained on if that is neither all nor none."""
     return f"{num_range(one.num_trained)} of {one.num_cases}" if one.num_trained else str(one.num_cases)
 
 
 def _flow(model: ModelFacts, split: SplitFacts) -> str:
-    """How many images are left after each step, from the datasets to what the networks were trained on."""
+    """Sentences on the images left after each step, from the datasets to the training of the networks."""
     left_out = split.num_cases - split.num_test - split.num_in_folds
     steps = [f"{split.num_cases} images", f"less {split.num_test} held out for the test"]
     steps += [f"less {left_out} in no fold"] if left_out else []
@@ -54,7 +54,7 @@ def _flow(model: ModelFacts, split: SplitFacts) -> str:
 
 
 def _trained(one: TrainingFacts) -> str:
-    """One network: its images, its epochs, and which epoch's weights it has."""
+    """Sentence on one network: its images, its epochs, and the epoch of its weights."""
     epochs = f"{one.num_epochs} of the {one.schedule} epochs of its schedule"
     if one.label == "refit":
         return (

@@ -1,4 +1,4 @@
-"""Sections on scores: how high, how sure, how chosen, at which threshold."""
+"""Sections on scores: their values, intervals, choice and threshold."""
 
 from __future__ import annotations
 

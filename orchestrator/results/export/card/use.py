@@ -13,7 +13,7 @@ HOW_MADE = "## How it was made"
 
 
 def use(model: ModelFacts) -> str:
-    """How to get masks, with the orchestrator and without."""
+    """Section on how to predict masks, with the orchestrator and without."""
     return f"""\
 ## How to use it
 

@@ -1,1 +1,1 @@
-"""The forms of an exported network that other programs run: from image to mask, PyTorch's, of fewer bits, Triton's."""
+"""Further formats of an exported network: ONNX from image to mask, PyTorch, fewer bits, Triton."""

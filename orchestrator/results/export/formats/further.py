@@ -40,7 +40,7 @@ SIZES = ((0.8, 1.1), (1.7, 2.3))  # of images that a pipeline is checked on, in 
 
 @dataclass(frozen=True)
 class Source:
-    """The network that was exported, and how images become masks by it."""
+    """The exported network, and the parameters that make masks of images by it."""
 
     prediction: nn.Module  # float32 (B, 3, size, size) in [0, 1] -> logits
     name: str
@@ -54,7 +54,7 @@ def write_further(
 ) -> None:
     """Add predict.py, these formats and formats.json to a folder with model.onnx.
 
-    `images`: a `StudyImages`, for fp16 and int8. RuntimeError where a file disagrees with model.onnx.
+    `images`: a `StudyImages`, needed for fp16 and int8. RuntimeError where a file disagrees with model.onnx.
     """
     shutil.copyfile(Path(__file__).with_name("standalone.py"), folder / PREDICT)
     facts: dict[str, dict[str, Any]] = {}
@@ -89,7 +89,10 @@ def _write_pipeline(folder: Path, source: Source, metadata: Mapping[str, str]) -
 
 
 def _pipeline_difference(folder: Path, path: Path, source: Source) -> float:
-    """The largest difference of probabilities from our own steps, on drawn images that grow and shrink."""
+    """Largest difference in probability between pipeline.onnx and our own steps, on random images.
+
+    The images are larger and smaller than the input. RuntimeError for a difference that is too large.
+    """
     network, whole = (
         onnxruntime.InferenceSession(one, providers=["CPUExecutionProvider"])
         for one in (folder / "model.onnx", path)
@@ -119,7 +122,7 @@ def _our_probability(
 def _write_fewer_bits(
     folder: Path, source: Source, formats: Sequence[str], images: Any
 ) -> dict[str, dict[str, Any]]:
-    """fp16 and int8, each with its loss of Dice."""
+    """Write fp16 and int8; returns the facts of each by file name, its loss of Dice among them."""
     made = [folder / NAMES[name] for name in ("fp16", "int8") if name in formats]
     if not made:
         return {}

@@ -1,4 +1,4 @@
-"""pipeline.onnx: an image of any size in, the mask at that size out, so that nobody has to write the steps between.
+"""pipeline.onnx: an image of any size in, the mask at that size out, with all steps between.
 
 image        uint8 (height, width, 3), RGB, of any size
 probability  float32 (height, width) in [0, 1], that a pixel is polyp
@@ -28,17 +28,17 @@ METADATA = {
 
 
 def why_no_pipeline(masks: PostProcess) -> str | None:
-    """Why masks by these rules cannot be made inside ONNX; None where they can."""
+    """Reason why masks by these rules cannot be made inside ONNX; None where they can."""
     return NEEDS_LABELS if masks.fill_holes or masks.min_component_area else None
 
 
 def pipeline(
     network: onnx.ModelProto, size: int, scale: float, masks: PostProcess, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
-    """The graph of a network, image (B, 3, size, size) in [0, 1] to logits, with all steps around it.
+    """ONNX model from image to mask, around a network from (B, 3, size, size) in [0, 1] to logits.
 
-    `metadata` goes into `metadata_props`, with what is true of all pipelines. ValueError for mask rules that ONNX has
-    no operators for, and for a network of an opset that is not known here.
+    `metadata` is added to the `metadata_props` of all pipelines. ValueError for mask rules that ONNX has no
+    operators for, and for a network of an unsupported opset.
     """
     from orchestrator.results.export.formats.graph_parts import network_input
 
@@ -65,7 +65,7 @@ def pipeline(
 
 
 def _after(masks: PostProcess) -> onnx.GraphProto:
-    """The steps from logits to the mask; white pixels are counted only where a rule needs them, as it takes time."""
+    """Graph from logits to the mask; white pixels are counted only if a rule needs them, as it takes time."""
     from orchestrator.results.export.formats.graph_parts import large_mask_of, mask_of
 
     threshold = np.float32(masks.threshold)
@@ -77,7 +77,7 @@ def _after(masks: PostProcess) -> onnx.GraphProto:
 
 
 def _part(function: Any, **values: np.generic) -> onnx.GraphProto:
-    """The graph of an ONNX Script function, with values in place of some of its inputs."""
+    """Graph of an ONNX Script function, with constants in place of the inputs named in `values`."""
     graph = inliner.inline_local_functions(function.to_model_proto()).graph
     for node in graph.node:
         if node.op_type == "CastLike":  # of whole numbers to whole numbers; runtimes warn of it

@@ -40,7 +40,7 @@ UNREADABLE = (
 
 
 class Model:
-    """The network of this folder, with what its config says of images and masks."""
+    """The network of this folder, with the settings of its config for images and masks."""
 
     def __init__(self, folder=HERE, provider="CPUExecutionProvider"):
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -57,7 +57,7 @@ class Model:
         return probability, self.mask(probability)
 
     def mask(self, probability):
-        """Threshold and rules of the config."""
+        """Probability (H, W) -> mask bool (H, W), by the threshold and the rules of the config."""
         rules, threshold = self.config["post_processing"], self.config["threshold"]
         white_level = threshold if rules["white_level"] is None else rules["white_level"]
         white = filtered(probability >= np.float32(white_level), rules)
@@ -67,7 +67,7 @@ class Model:
 
 
 def read_rgb(path):
-    """uint8 (H, W, 3), upright."""
+    """Image file -> RGB uint8 (H, W, 3), upright. ValueError: 16 bits, several pictures, too many pixels."""
     with Image.open(path) as image:
         if image.width * image.height > MOST:
             raise ValueError(f"expected at most {MOST:,} pixels, found {image.width * image.height:,}")
@@ -100,7 +100,7 @@ def resized(image, size):
 
 
 def averaged(lines, size):
-    """(N, M, 3) -> float32 (size, M, 3): each line the average of those that it covers."""
+    """(N, M, 3) -> float32 (size, M, 3): each output line is the average of the lines that it covers."""
     length = len(lines)
     start = np.arange(size) * length  # in parts of a line, of which `size` make one
     total = np.zeros((size, *lines.shape[1:]), np.float32)
@@ -113,7 +113,7 @@ def averaged(lines, size):
 
 
 def interpolated(image, size):
-    """uint8 (H, W, 3) -> uint8 (size, size, 3), in whole numbers, rounded where OpenCV rounds."""
+    """uint8 (H, W, 3) -> uint8 (size, size, 3), linear in integer arithmetic, rounded like OpenCV."""
     (left, right), part, outside = neighbours(image.shape[1], size)
     part = np.where(outside, np.float32(0), part)
     first, second = (np.rint(one).astype(np.int64)[:, None] for one in (WHOLE - part, part))
@@ -125,7 +125,7 @@ def interpolated(image, size):
 
 
 def neighbours(length, size):
-    """The two pixels of each output pixel, the part of the second in 1/2048, and whether it is beyond a center."""
+    """Two input pixels of each output pixel, weight of the second in 1/2048, whether beyond outer centers."""
     place = (((np.arange(size) + 0.5) * (length / size)) - 0.5).astype(np.float32)
     first = np.floor(place).astype(np.int64)
     pixels = (first.clip(0, length - 1), (first + 1).clip(0, length - 1))
@@ -143,7 +143,7 @@ def enlarged(small, height, width):
 
 
 def filtered(mask, rules):
-    """bool (H, W), its holes filled and its small components removed where the rules say so."""
+    """Mask bool (H, W), its holes filled and its small components removed where the rules say so."""
     if rules["fill_holes"]:
         mask = mask | enclosed(mask)
     if rules["min_component_area"]:
@@ -155,7 +155,7 @@ def filtered(mask, rules):
 
 
 def enclosed(mask):
-    """The background, by 4 neighbours, that does not reach the edge of the frame."""
+    """Holes of a mask, bool (H, W): background that has no path by 4 neighbours to the edge of the frame."""
     height, width = mask.shape
     row, start, end, piece = pieces(~mask, 0)
     at_edge = (row == 0) | (row == height - 1) | (start == 0) | (end == width)
@@ -164,7 +164,7 @@ def enclosed(mask):
 
 
 def pieces(mask, reach):
-    """Runs of True in the rows of a mask, and which runs are connected: row, start, end, number of the piece.
+    """Runs of True in the rows of a mask with their component: row, start, end, number of the component.
 
     reach 1: pixels that touch at a corner are connected; 0: they are not.
     """
@@ -193,7 +193,7 @@ def pieces(mask, reach):
 
 
 def painted(shape, row, start, end):
-    """bool of this shape, True in these runs."""
+    """Mask of this shape, bool (H, W): True in these runs."""
     edges = np.zeros((shape[0], shape[1] + 1), np.int8)
     edges[row, start] += 1
     edges[row, end] -= 1
@@ -201,9 +201,9 @@ def painted(shape, row, start, end):
 
 
 def found(paths, out):
-    """Image -> its place below the results, and other files: images as given, folders as all images below them.
+    """Image -> its path below the results, and other files: images as given, of folders all images below.
 
-    What lies below `out` is no image, nor are results next to or below the table of an earlier run, nor what operating
+    No images: files below `out`, results next to or below the table of an earlier run, and what operating
     systems leave behind, such as ._1.jpg.
     """
     images: dict[Path, Path] = {}
@@ -230,7 +230,7 @@ def is_table(file):
 
 
 def plain(path):
-    """Absolute, but links are not followed: results are called as the images were named."""
+    """Absolute path without following links, since results are named as the images were."""
     return Path(os.path.normpath(path.absolute()))
 
 
@@ -247,7 +247,7 @@ def below(top, out):
 
 
 def named(files, base):
-    """Image -> where its mask belongs: without suffix; with it, and then with digits, where two would be alike."""
+    """Image -> path of its mask without suffix; where two would be alike, with it, and then with digits."""
     levels = {file.relative_to(base): 0 for file in files}
     while True:
         alike = {place: name_of(place, level).casefold() for place, level in levels.items()}
@@ -258,7 +258,7 @@ def named(files, base):
 
 
 def name_of(place, level):
-    """sub/a for sub/a.png; sub/a.png; and with six digits of its own, also where a name would be too long."""
+    """Name of a result: sub/a for sub/a.png; at level 1 sub/a.png; at 2, or if too long, with six digits."""
     name = place.name if level else place.stem
     if level == 2 or len(os.fsencode(name)) > 200:
         digits = hashlib.sha256(os.fsencode(place)).hexdigest()[:6]
@@ -267,7 +267,7 @@ def name_of(place, level):
 
 
 def write_mask(model, file, path):
-    """The mask of one image as PNG; its row of the table."""
+    """Write the mask of one image as PNG; returns its row of the table."""
     mask = model.predict(read_rgb(file))[1]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask.astype(np.uint8) * 255).save(path)
@@ -276,7 +276,7 @@ def write_mask(model, file, path):
 
 
 def write_table(rows, out):
-    """polyps.csv, complete or not at all."""
+    """Write polyps.csv with these rows, complete or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     partial = out / f".{TABLE}.{os.getpid()}"
     with partial.open("w", newline="", encoding="utf-8") as text:
@@ -319,7 +319,7 @@ def main():
 
 
 def named_some(files):
-    """The first ten names."""
+    """Names of the first ten files, and the number of the others, as text."""
     more = f" and {len(files) - 10} more" if len(files) > 10 else ""
     return ", ".join(file.name for file in files[:10]) + more
 

@@ -41,7 +41,7 @@ def model_config(graph: onnx.GraphProto, name: str) -> str:
 
 
 def _tensor(what: str, value: onnx.ValueInfoProto, is_batched: bool) -> str:
-    """One input or output; the batch dimension is Triton's own where there is one."""
+    """Config text of one input or output; a batch dimension is left out, as Triton adds its own."""
     tensor = value.type.tensor_type
     dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim][is_batched:]
     sides = ", ".join(map(str, dims))

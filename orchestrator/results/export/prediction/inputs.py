@@ -1,4 +1,4 @@
-"""The images and videos that `predict` is given, what their results are called, and what was passed over, and why."""
+"""Images and videos for `predict`, names of their results, and files passed over with the reason."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ MAX_NAME = 200  # bytes; file systems take 255, and results have longer names
 
 @dataclass(frozen=True)
 class Inputs:
-    """Images and videos, absolute and each once, with the names of their results; other files, with the reason."""
+    """Absolute paths of images and videos with names for their results; other files, with the reason."""
 
     images: tuple[Path, ...]
     names: tuple[str, ...]
     passed_over: Mapping[Path, str]  # "" for a plain file of another kind
 
     def passed_over_line(self) -> str:
-        """How many files were passed over, and which; empty if none was."""
+        """Sentence on the files that were passed over; empty if none was."""
         if not self.passed_over:
             return ""
         count = len(self.passed_over)
@@ -47,9 +47,10 @@ class Inputs:
 
 
 def find_inputs(paths: Sequence[Path], out: Path | None = None) -> Inputs:
-    """Files as they are, folders as all images and videos below them, but not below `out`.
+    """Images and videos of paths: files as given, of folders all below them, but not below `out`.
 
-    BadData, all at once: paths that do not exist, and folders without an image, with what there is instead.
+    Raises `BadData`, all at once, for paths that do not exist, and folders without an image, with what they
+    hold.
     """
     found: dict[Path, Path] = {}  # resolved -> as given
     passed_over: dict[Path, str] = {}
@@ -73,7 +74,10 @@ def find_inputs(paths: Sequence[Path], out: Path | None = None) -> Inputs:
 
 
 def refusal(path: Path, *, named: bool = False) -> str | None:
-    """Why a file is no image or video by its name or kind; None where it may be one, as any file that a user named."""
+    """Reason why a file is no image or video by its kind, "" for a plain file; None if it may be one.
+
+    `named`: given by a user, so that one of an unknown kind may be an image.
+    """
     suffix = path.suffix.lower()
     if path.is_symlink() and not path.exists():
         return "symbolic link to nothing"
@@ -99,9 +103,9 @@ def is_video(path: Path) -> bool:
 
 
 def unique_names(files: Sequence[Path], base: Path) -> tuple[str, ...]:
-    """Paths below `base` without suffix; where two would be alike, even but for letter case, with it.
+    """Paths below `base` without suffix; where two would be alike, ignoring case, with it, then with digits.
 
-    What a file is called does not depend on how many others there are, or on their order.
+    The name for a file does not depend on the number of the other files, or on their order.
     """
     relative = [file.relative_to(base) for file in files]
     levels = [0] * len(files)
@@ -116,7 +120,7 @@ def unique_names(files: Sequence[Path], base: Path) -> tuple[str, ...]:
 
 
 def _name(path: Path, level: int) -> str:
-    """a/b for a/b.png; a/b.png; and with six digits of its own, also where a name would become too long."""
+    """Name of a result: a/b for a/b.png; at level 1 a/b.png; at 2, or if too long, with six digits."""
     name = path.name if level else path.stem
     if level == 2 or len(os.fsencode(name)) > MAX_NAME:
         digits = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
@@ -125,7 +129,7 @@ def _name(path: Path, level: int) -> str:
 
 
 def _sorted_out(path: Path, out: Path | None) -> tuple[list[Path], dict[Path, str]]:
-    """The images that a path stands for, and other files, with the reason."""
+    """Images that a path stands for, and its other files with the reason to pass them over."""
     if not path.is_dir():
         why = refusal(path, named=True)
         return ([path], {}) if why is None else ([], {path: why})
@@ -157,11 +161,11 @@ def _none(others: Mapping[Path, str]) -> str:
 
 
 def _base(paths: Sequence[Path]) -> Path:
-    """The folder below which results lie as images do: the one that was named, or what several have in common."""
+    """Folder relative to which results are placed: the one that was given, or the parent of several paths."""
     folders = [path if path.is_dir() else path.parent for path in map(_absolute, paths)]
     return Path(os.path.commonpath(folders))
 
 
 def _absolute(path: Path) -> Path:
-    """Without following links: results are called as the images were named."""
+    """Absolute path without following links, since results are named as the images were."""
     return Path(os.path.normpath(path.absolute()))

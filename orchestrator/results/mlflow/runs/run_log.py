@@ -37,7 +37,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class DatasetUse(NamedTuple):
-    """A dataset that runs are tagged with."""
+    """A dataset of a run, with its number of cases and its use."""
 
     name: str
     digest: str
@@ -64,9 +64,10 @@ class RunLog:
         rows: Sequence[Mapping[str, float]] = (),
         note: str | None = None,
     ) -> None:
-        """Write what differs from what the run has, in one call; `note` is its description, in Markdown.
+        """Write the values that differ from those of the run, in one call; `note`: description in Markdown.
 
-        A parameter that the run has is left alone, for MLflow lets none change, and a description that a user wrote.
+        Not replaced are parameters of the run, which MLflow lets nobody change, and a description that a user
+        wrote.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -114,7 +115,7 @@ class RunLog:
         run.has_datasets = True
 
     def _write(self, run: KnownRun, metrics: list[Metric], params: list[Param], tags: list[RunTag]) -> None:
-        """One call; where MLflow refuses it, one for each name, so that the rest is written."""
+        """Write a batch in one call; if MLflow refuses it, one call per name, so that the rest is written."""
         if not (metrics or params or tags):
             return
         try:
@@ -139,7 +140,7 @@ class RunLog:
             )
 
     def _curve(self, run: KnownRun, rows: Sequence[Mapping[str, float]], at: int) -> list[Metric]:
-        """The points that a run lacks; the last row ended at that time."""
+        """Points of curves that a run lacks; `at`: end of the last row's epoch, milliseconds since 1970."""
         from mlflow.entities import Metric
 
         points = []
@@ -155,7 +156,7 @@ class RunLog:
         return points
 
     def _steps(self, run: KnownRun, metric: str) -> set[int]:
-        """The steps of a curve that MLflow has, looked up once."""
+        """Steps of a curve that MLflow has; looked up once per run and metric."""
         if metric not in run.steps:
             history = self._client.get_metric_history(run.run_id, metric) if metric in run.metrics else ()
             run.steps[metric] = {int(point.step) for point in history}
@@ -163,7 +164,7 @@ class RunLog:
 
 
 def apart(metric: str, params: Container[str]) -> str:
-    """The name of a metric of a run, another one where a parameter of the run has it: `threshold_used`.
+    """Name of a metric in a run: with `_used` where a parameter has the same name, as `threshold_used`.
 
     A score keeps its name in runs of earlier versions, which did not rename parameters.
     """
@@ -171,7 +172,7 @@ def apart(metric: str, params: Container[str]) -> str:
 
 
 def noted(note: str | None, tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags of a description; none where a user has written another one since."""
+    """Tags of a description; {} if there is none, or if a user has written another one since."""
     if note is None:
         return {}
     note, there = note[:MAX_TAG], tags.get(NOTE)
@@ -185,7 +186,7 @@ def _digest(text: str) -> str:
 
 
 def _times(rows: Sequence[Mapping[str, float]], end: int) -> list[int]:
-    """When each epoch ended, where the last one ended at `end` and rows say how long theirs took."""
+    """End of each epoch in milliseconds, from the end of the last one and the seconds of each row."""
     left, times = 0.0, []
     for row in reversed(rows):
         times.append(end - round(1000 * left))
@@ -198,5 +199,5 @@ def _is_same(known: float | None, value: float) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """A value as MLflow keeps it: texts as they are, everything else as JSON."""
+    """A value as text for MLflow: strings as they are, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -41,8 +41,8 @@ FORMER_CHOICE = ("scored_again", "not_told_from_winner", "beats_default")
 class StudyRuns:
     """Writes the runs of one study: what MLflow holds is read once, and only what differs is written.
 
-    Times are milliseconds since 1970. Raises what MLflow raises where it does not answer; what it refuses for good is
-    logged and left out.
+    Times are milliseconds since 1970. MLflow's errors are raised if it does not answer; values that it
+    refuses for good are logged and left out.
     """
 
     def __init__(
@@ -67,22 +67,22 @@ class StudyRuns:
         self._table.tag_experiment(tags, note, frozenset(FORMER))
 
     def has_ended(self, number: int, state: str) -> bool:
-        """Whether the run of a trial is complete, as one of this state."""
+        """Whether the run of a trial is complete and has this state."""
         run = self._table.find("trial", number)
         return run is not None and run.is_whole and run.tags.get("state") == state
 
     def has_shown(self, number: int, folds: int) -> bool:
-        """Whether the run of a trial has the metrics of so many finished folds."""
+        """Whether the run of a trial has the metrics of this number of finished folds."""
         run = self._table.find("trial", number)
         return run is not None and run.metrics.get("folds_seen") == folds
 
     def has_fold(self, number: int, fit_id: str) -> bool:
-        """Whether the run of a finished fit is complete, but for scores by the masks of its trial."""
+        """Whether the run of a finished fit is complete, except for scores by the masks of its trial."""
         run = self._table.find("fold", number, fit_id)
         return run is not None and run.is_whole and not run.is_cut
 
     def has_cut_fold(self, number: int, fit_id: str) -> bool:
-        """Whether the run of a fit that was cut has all that is on record of it."""
+        """Whether the run of a fit that was cut has everything on record of the fit."""
         run = self._table.find("fold", number, fit_id)
         return run is not None and run.is_whole
 
@@ -96,7 +96,7 @@ class StudyRuns:
         note: str | None = None,
         is_running: bool = True,
     ) -> None:
-        """Make the study's run, if there is none, and describe it in Markdown; `is_running`: the search goes on."""
+        """Create the study's run if missing, and describe it in Markdown; `is_running`: it goes on."""
         run = self._table.study(at)
         self._log.datasets(run, datasets)
         self._log.log(run, at, params=params, tags={**tags, **self._whole(run)}, note=note)
@@ -104,7 +104,7 @@ class StudyRuns:
             self._table.reopen(run, finished=True)
 
     def study_files(self, files: Mapping[str, str], at: int) -> None:
-        """Store text files with the study, name -> content, unless it has these very ones."""
+        """Store text files, name -> content, in the study's run, unless it has these very files."""
         run = self._table.study(at)
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         if run.tags.get("files") != digest:
@@ -113,12 +113,12 @@ class StudyRuns:
             self._log.log(run, at, tags={"files": digest})
 
     def has_study_files(self, folder: str, state: str) -> bool:
-        """Whether the study has the files of that folder as they are in this state of its records."""
+        """Whether the study's run has the files of this folder, made from this state of its records."""
         run = self._table.find("study")
         return run is not None and run.tags.get(f"state_of_{folder}") == state
 
     def study_folder(self, folder: str, files: Mapping[str, bytes], state: str, at: int) -> None:
-        """Store files in a folder with the study, name -> content, and of which state of its records they are."""
+        """Store files, name -> content, in a folder of the study's run, with the state of its records."""
         run = self._table.study(at)
         self._table.store(run, files, folder)
         self._log.log(run, at, tags={f"state_of_{folder}": state})
@@ -133,7 +133,7 @@ class StudyRuns:
         tags: Mapping[str, str] = NOTHING,
         is_running: bool = True,
     ) -> None:
-        """Make a trial's run, if there is none; parameters that it has are left alone, for MLflow lets none change."""
+        """Create a trial's run if missing; parameters that it has are kept, as MLflow lets none change."""
         run = self._table.trial(number, at, str(params.get("network", "")))
         self._log.datasets(run, datasets)
         network = {"network": str(params["network"])} if "network" in params else {}
@@ -205,7 +205,7 @@ class StudyRuns:
         datasets: Sequence[Sequence[Any]] = (),
         tags: Mapping[str, str] = NOTHING,
     ) -> None:
-        """Complete the run of a fit that its trial, which was stopped or failed, left unfinished."""
+        """Complete the run of a fit that was left unfinished, since its trial was stopped or failed."""
         run = self._table.fold(number, fold, fit_id, at)
         self._log.datasets(run, datasets)
         self._log.log(run, at, params=params, rows=rows, tags={**tags, **self._whole(run), "cut": "true"})
@@ -227,7 +227,7 @@ class StudyRuns:
         start: int,
         note: str | None = None,
     ) -> str:
-        """Complete the run of an exported network, and return its id; a fold has one already."""
+        """Complete the run of an exported network, new for a refit or an ensemble; returns its id."""
         if kind == "fold":
             run = self._table.fold(number, label, fit_id, at)
         else:
@@ -256,7 +256,7 @@ class StudyRuns:
         at: int,
         note: str | None = None,
     ) -> None:
-        """Complete a trial, with its description in Markdown; folds of it that are still open end with it."""
+        """Complete a trial's run, with its description in Markdown; runs of its open folds end with it."""
         run = self._table.trial(number, at)
         reason = {} if not error else {"stopped_because" if state == "stopped" else "error": error}
         if state == "stopped":  # an earlier version called it an error
@@ -276,7 +276,7 @@ class StudyRuns:
         at: int,
         note: str | None = None,
     ) -> None:
-        """Add scores that a trial gets before it is over, or at the end of the study; a former champion is none."""
+        """Add scores of a trial before its end, or at the study's end; a former one is tagged false."""
         run = self._table.trial(number, at)
         if tags.get("champion") == "true":
             for other in self._table:
@@ -296,25 +296,25 @@ class StudyRuns:
         self._log.log(self._table.study(at), at, tags=tags)
 
     def summary(self, metrics: Mapping[str, float], at: int, note: str | None = None) -> None:
-        """Complete the study; runs that are still open end with it."""
+        """Complete the study's run; other runs that are still open are marked as killed."""
         run = self._table.study(at)
         self._log.log(run, at, metrics=metrics, note=note)
         self._table.end(run, "FINISHED", at)
         self.interrupted(at)
 
     def interrupted(self, at: int | None = None) -> None:
-        """Mark what is still open as killed; it opens again when the study goes on."""
+        """Mark open runs as killed; they are opened again when the study goes on."""
         for run in self._table.running():
             self._table.end(run, "KILLED", at)
 
     def _whole(self, run: KnownRun) -> dict[str, str]:
-        """The tags of a run that is complete, as this version writes it; those of earlier versions go."""
+        """Tags of a complete run as this version writes them; those of earlier versions are dropped."""
         for name in FORMER:
             self._table.drop_tag(run, name)
         return {**self._table.tags, LAYOUT_TAG: LAYOUT}
 
     def _counted(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """With the best epoch as its step is called."""
+        """Metrics, with the best epoch counted from 0 or 1 as the steps of this study are."""
         if "best_epoch" not in metrics:
             return {**metrics}
         return {**metrics, "best_epoch": metrics["best_epoch"] + self._log.first_epoch}

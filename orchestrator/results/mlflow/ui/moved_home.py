@@ -1,4 +1,4 @@
-"""A home that was moved or copied: its own MLflow database names the old folder wherever it names an artifact."""
+"""A home that was moved or copied: its MLflow database still names artifacts by the old folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ARTIFACTS = "mlartifacts"
 
 
 def mend_moved_home(home: Path) -> tuple[Path, int] | None:
-    """Let the home's MLflow database name its artifacts where they are now.
+    """Correct the paths of artifacts in the home's MLflow database where the home was moved.
 
-    Returns the folder that it named before, and how many entries were changed; None where nothing was to be. A
-    symbolic link, or another mount of the very same folder, is left as it is.
+    Returns the old folder and the number of changed entries; None if nothing was changed. A symbolic link, or
+    another mount of the very same folder, is left as it is.
     """
     file = home / "mlflow.db"
     if not file.exists():
@@ -33,7 +33,7 @@ def mend_moved_home(home: Path) -> tuple[Path, int] | None:
 
 
 def _homes(database: sqlite3.Connection) -> Iterator[Path]:
-    """Homes that experiments name: the folder in which their artifacts are."""
+    """Folders of homes in which experiments of the database have their artifacts."""
     if not _columns(database, "experiments"):
         return
     for (location,) in database.execute("SELECT DISTINCT artifact_location FROM experiments"):

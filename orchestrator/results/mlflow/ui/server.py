@@ -26,7 +26,7 @@ OWN = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"
 
 
 def free_port(wanted: int | None) -> int:
-    """The port that was asked for, or the first free one from 5000 on. Raises `BadMachine` where it is taken."""
+    """The port that was asked for, or the first free one from 5000 on. `BadMachine` where it is taken."""
     if wanted is not None:
         if not _is_free(wanted):
             raise BadMachine(
@@ -76,7 +76,7 @@ def serving(uri: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]
 
 
 def runs_page(base: str, experiment_id: str, tags: dict[str, str]) -> str:
-    """The address of a study's table of runs, as for training; with its saved view, where it has one."""
+    """Address of a study's table of runs, in MLflow's view for training, with its saved view if any."""
     view = f"&viewStateShareKey={FIRST}" if f"{VIEW}{FIRST}" in tags else ""
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{TRAINING}{view}"
 

@@ -25,9 +25,9 @@ AT = 1_700_000_000_000  # milliseconds: the same views are the same text
 def view_tags(
     searched: Sequence[str], metrics: Sequence[str], followed: Sequence[str], num_folds: int
 ) -> dict[str, str]:
-    """Tags with the views of a study that searches these parameters.
+    """Tags with the saved views of a study that searches these parameters.
 
-    `metrics`: further ones of its objective; `followed`: the names of images that runs have by epoch.
+    `metrics`: further metrics of its objective; `followed`: names of images that runs have for each epoch.
     """
     known = ["dice"] if num_folds == 1 else ["dice", CROSS_FITTED]  # the limits are those of the last one
     scores = [*known, *(f"{known[-1]}_{end}" for end in ("low", "high")), *metrics]
@@ -133,7 +133,7 @@ def _by_tag(tag: str) -> dict[str, Any]:
 
 
 def _charts(wide: Sequence[Mapping[str, Any]], charts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Charts of a view, the wide ones in a section above that has one column; without any, MLflow draws its own."""
+    """Charts of a view, wide ones in a section of one column above; {} if none, as MLflow draws its own."""
     sections, own = [], []
     for uuid, name, columns, listed in (
         ("wide", "Parallel coordinates", 1, wide),
@@ -157,7 +157,7 @@ def _charts(wide: Sequence[Mapping[str, Any]], charts: Sequence[Mapping[str, Any
 
 
 def _parallel(searched: Sequence[str]) -> list[dict[str, Any]]:
-    """As wide as the page, for each parameter has an axis with its name.
+    """Charts of parallel coordinates, as wide as the page, for each parameter has an axis with its name.
 
     Every trial has the first metric; the plot leaves out a run without its metric.
     """
@@ -222,5 +222,5 @@ def _columns(kind: str, names: Sequence[str]) -> list[str]:
 
 
 def _column(kind: str, name: str) -> str:
-    """A column as the page names it."""
+    """Name of a column as MLflow's page writes it."""
     return f"{kind}.`{name}`"

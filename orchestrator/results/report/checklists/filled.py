@@ -32,7 +32,7 @@ class Answer:
 
 
 def checklist_name(given: str) -> Name:
-    """The checklist of that name. Raises `BadStudy`, with the reason where it is one that cannot be filled."""
+    """Name of a checklist that can be filled. Raises `BadStudy` for others, with the reason if known."""
     if given in get_args(Name):
         return cast(Name, given)
     if given == "quaide":
@@ -60,7 +60,7 @@ def _answer(item: Item, study: StudyFacts) -> Answer:
 
 
 def counts(found: Sequence[Answer]) -> dict[str, int]:
-    """How many answers are of each state, those of none included."""
+    """Number of answers in each state, 0 included."""
     number = Counter(answer.state for answer in found)
     return {state: number[state] for state in get_args(State)}
 

@@ -18,7 +18,7 @@ NUM_BINS = 16  # of the reliability diagram
 
 
 def champion_pictures(champion: ChampionFacts, trial: TrialFacts) -> list[Picture]:
-    """All of them."""
+    """All figures of the champion: scores, threshold, calibration, learning curves."""
     chosen = (
         "chosen on these images" if champion.is_swept else "a parameter of the trial, like its learning rate"
     )
@@ -77,7 +77,7 @@ def threshold_figure(champion: ChampionFacts) -> Figure:
 
 
 def reliability(champion: ChampionFacts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bins of probability, of `NUM_BINS`, that hold pixels: middle, share of polyp pixels, number of pixels."""
+    """Bins of probability with pixels, of `NUM_BINS`: middles, shares of polyp pixels, numbers of pixels."""
     outside, inside = (row.reshape(NUM_BINS, -1).sum(axis=1).astype(float) for row in champion.histograms)
     total = outside + inside
     middle, known = (np.arange(NUM_BINS) + 0.5) / NUM_BINS, total > 0

@@ -66,14 +66,14 @@ def timeline(study: StudyFacts) -> Figure | str:
 
 
 def _end(trial: TrialFacts, finished: float | None, stops: list[tuple[float, int]]) -> float | None:
-    """When a fit ended; of one that was cut, when its trial was stopped, where that is all that is known."""
+    """Time when a fit ended; of one that was cut, that of its trial's stop if no other is known."""
     if finished is not None:
         return finished
     return next((at for at, number in stops if number == trial.number), None)
 
 
 def fold_figure(study: StudyFacts) -> Figure | str:
-    """Dice of each fold of the best trials, with the interval of the whole."""
+    """Dice of each fold of the best trials, with the interval of each trial."""
     trials = sorted(
         (one for one in study.trials if one.dice is not None), key=lambda one: -(one.objective or 0)
     )

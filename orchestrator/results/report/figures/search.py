@@ -10,7 +10,7 @@ from orchestrator.results.report.figures.trials import front, history, parallel,
 
 
 def search_pictures(study: StudyFacts) -> list[Picture]:
-    """All of them, those that cannot be drawn with the reason."""
+    """All figures of a search; those that cannot be drawn have the reason instead."""
     return [
         picture(
             "history",
@@ -67,7 +67,7 @@ def search_pictures(study: StudyFacts) -> list[Picture]:
 
 
 def _unseen(study: StudyFacts) -> str:
-    """How many trials a figure lacks, for they have no finished fold."""
+    """Sentence on the trials that a figure lacks, as they have no finished fold; empty if there are none."""
     count = sum(study.worth(trial) is None for trial in study.trials)
     return (
         f" Without a finished fold, and so not here: {count} of {len(study.trials)} trials." if count else ""

@@ -24,7 +24,7 @@ NOTHING = "no fold of any trial is finished yet"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its caption, or why there is none."""
+    """A figure with its caption, or the reason why there is none."""
 
     name: str  # of its file, without a suffix
     caption: str
@@ -45,7 +45,7 @@ class Picture:
 
 
 def picture(name: str, caption: str, drawn: Figure | str) -> Picture:
-    """`drawn`: the figure, or the sentence that says why there is none."""
+    """Picture of a figure, or of the sentence that says why there is none (`drawn`)."""
     return Picture(name, caption, None, drawn) if isinstance(drawn, str) else Picture(name, caption, drawn)
 
 
@@ -88,12 +88,12 @@ def is_number(value: object) -> bool:
 
 
 def is_wide(values: Sequence[float]) -> bool:
-    """Whether numbers span so much that they are drawn by their logarithm."""
+    """Whether positive numbers span a factor above 20, for which axes are logarithmic."""
     return len(values) > 1 and min(values) > 0 and max(values) / min(values) > 20
 
 
 def positions(values: Sequence[object]) -> tuple[list[float], list[str]]:
-    """Places on an axis, and its labels where the values are no numbers."""
+    """Positions of values on an axis, and the labels of its ticks, empty for numbers."""
     if all(map(is_number, values)):
         return [float(value) for value in values], []  # type: ignore[arg-type]
     names = sorted({str(value) for value in values})
@@ -101,7 +101,7 @@ def positions(values: Sequence[object]) -> tuple[list[float], list[str]]:
 
 
 def scaled(values: Sequence[object], *, is_log: bool) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """Values from 0 to 1, in logarithms if `is_log`, and what the ends are; missing ones are nan."""
+    """Values scaled to [0, 1], logarithmic if `is_log`, and the labels of both ends; missing ones are nan."""
     known = [value for value in values if value is not None]
     if not all(map(is_number, known)):
         names = sorted({str(value) for value in known})

@@ -139,7 +139,7 @@ def parallel(study: StudyFacts) -> Figure | str:
 
 
 def front(study: StudyFacts) -> Figure | str:
-    """Complete trials by the first two objectives."""
+    """Complete trials as points by the first two objectives, those on the front filled."""
     name = study.secondary[0]
     found = [one for one in study.trials if one.objective is not None and name in one.secondary]
     if not found:
