@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
-    from orchestrator.launch.submit import Job
+    from orchestrator.launch.submit import ClusterJob
 
 
 @python_errors()
 def submit(
     *words: str, address: str = "auto", env: Mapping[str, str] | None = None, python: str = "python"
-) -> Job:
+) -> ClusterJob:
     """Run a command of `orchestrator` as a job on a Ray cluster; the result can `follow`, `wait` and `stop` it.
 
     `words`: as on the command line. `address`: http://HOST:8265 of the dashboard, ray://HOST:10001, HOST:PORT of the

@@ -88,7 +88,7 @@ def add_dataset(
     from orchestrator.common.errors import BadData
     from orchestrator.data.importing.dataset import add_dataset as import_dataset
     from orchestrator.data.masks.mask_rule import parse_rule
-    from orchestrator.data.sources.sets import Reading
+    from orchestrator.data.sources.sets import SourceOptions
     from orchestrator.data.statement import checked, state
 
     if without_mask not in get_args(WithoutMask):
@@ -102,7 +102,7 @@ def add_dataset(
     texts = {name: as_names(given) for name, given in polyp.items()}
     rule = parse_rule(**texts, invert=invert_masks, exif=exif)
     words = str(groups) if by_folder else ""
-    reading = Reading(as_names(parts), images, masks, pattern, words, without_mask, skip_bad)
+    reading = SourceOptions(as_names(parts), images, masks, pattern, words, without_mask, skip_bad)
     with (display or Display()).bar(f"reading {source}") as on_progress:
         dataset = import_dataset(
             home_folder(home),

@@ -9,7 +9,7 @@ from orchestrator.api.home import PathLike, cache_folder, home_folder
 from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
-    from orchestrator.data.cache.prune import CacheEntry, Pruned
+    from orchestrator.data.cache.prune import CacheEntry, PruneResult
     from orchestrator.study.housekeeping import Freeable
 
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class PrunedCache:
     """Result of `prune_cache`: pruned entries, and deleted computed scores that no study finds any more."""
 
-    cache: Pruned
+    cache: PruneResult
     scores: tuple[Freeable, ...]
 
 

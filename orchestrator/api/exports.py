@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.results.bundle_scores import BundleScores
     from orchestrator.results.export.bundle import Bundle as ExportedNetwork
     from orchestrator.results.export.checksums import Verified
-    from orchestrator.results.export.predict import Predictions
+    from orchestrator.results.export.predict import PredictionOutcome
     from orchestrator.search.choices import DeviceName
 
 
@@ -90,7 +90,7 @@ def predict(
     probabilities: bool = False,
     device: DeviceName = "auto",
     display: Display | None = None,
-) -> Predictions:
+) -> PredictionOutcome:
     """Write a mask and an overlay for every image and video, from the exported network alone.
 
     `images`: files, or folders with these at any depth. `out`: the folder of results, in which polyps.csv has areas and

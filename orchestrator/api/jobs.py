@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import typer
 
     from orchestrator.launch.job_server import JobServer
-    from orchestrator.launch.submit import Job, JobRow, Submission
+    from orchestrator.launch.submit import ClusterJob, JobRow, Submission
 
 # Arguments and options whose local files and folders are uploaded; all other paths are the cluster's.
 CARRIED = ("file", "splits", "groups", "bundle")
@@ -38,7 +38,7 @@ def jobs(address: str = "auto") -> list[JobRow]:
 
 
 @python_errors()
-def job(id: str, address: str = "auto") -> Job:
+def job(id: str, address: str = "auto") -> ClusterJob:
     """One of our jobs: `follow(print)` shows its log, `wait()` its end, `stop()` ends it after its epochs.
 
     Raises `BadMachine` for an id that the cluster does not know.
@@ -55,7 +55,7 @@ def job(id: str, address: str = "auto") -> Job:
 
 def start_job(
     context: typer.Context, address: str, env: Mapping[str, str], python: str
-) -> tuple[Job, tuple[str, ...]]:
+) -> tuple[ClusterJob, tuple[str, ...]]:
     """Start the job of a command; returns it with its words there. Raises all mistakes as one error."""
     from orchestrator.launch.job_server import job_server
     from orchestrator.launch.submit import refuse_size, submit

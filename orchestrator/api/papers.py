@@ -12,7 +12,7 @@ from orchestrator.common.errors import python_errors
 
 if TYPE_CHECKING:
     from orchestrator.common.display import Display
-    from orchestrator.protocols.reproduction import Asked
+    from orchestrator.protocols.reproduction import ReproductionRequest
     from orchestrator.ray_cluster.machine import Machine
     from orchestrator.search.choices import DeviceName
 
@@ -82,7 +82,12 @@ def reproduce(
     from orchestrator.doctor.quick import checked_machine
     from orchestrator.protocols.fits import Wishes, check_weights
     from orchestrator.protocols.outcome.views import plan_dict
-    from orchestrator.protocols.reproduction import Asked, plan_tables, planned_lines, run_planned
+    from orchestrator.protocols.reproduction import (
+        ReproductionRequest,
+        plan_tables,
+        planned_lines,
+        run_planned,
+    )
     from orchestrator.protocols.work import Places
     from orchestrator.ray_cluster.machine import Machine
 
@@ -93,7 +98,7 @@ def reproduce(
     folder, shown = home_folder(home), display or Display()
     places, target = Places(folder, cache_folder(cache, folder)), Path(out).expanduser().absolute()
     wishes = Wishes(as_names(only), as_names(also), dict(weights or {}), imagenet, seeds)
-    asked = Asked(paper, table, scale, wishes, dict(data or {}), whole_groups, target)
+    asked = ReproductionRequest(paper, table, scale, wishes, dict(data or {}), whole_groups, target)
     plans = plan_tables(asked, places, shown)
     for plan in plans:
         for line in planned_lines(plan, places, device):
@@ -113,7 +118,7 @@ def reproduce(
     }
 
 
-def _command(asked: Asked, *, tuned: bool, trials: int | None, machine: Machine) -> str:
+def _command(asked: ReproductionRequest, *, tuned: bool, trials: int | None, machine: Machine) -> str:
     """Command line that makes the same tables again."""
     wishes, words = (
         asked.wishes,

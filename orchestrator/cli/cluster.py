@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.cli.search import search
 from orchestrator.common.errors import BadMachine, Mistakes
-from orchestrator.launch.kinds import KINDS, Kind
+from orchestrator.launch.kinds import KINDS, FileKind
 from orchestrator.launch.spec import Cluster
 from orchestrator.terminal.printing import note
 
@@ -32,7 +32,7 @@ FIELDS = {one.name: one for one in fields(Cluster)}
 OF_THE_FILE = ("address", "home", "cache", "tracking_uri")
 
 
-def command(name: str, kind: Kind) -> Callable[..., None]:
+def command(name: str, kind: FileKind) -> Callable[..., None]:
     """Command that renders a file of this kind, with an option for every field."""
 
     def carry_out(out: Path | None, overwrite: bool, **given: Any) -> None:
@@ -98,7 +98,7 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parameter(one: Field[Any], kind: Kind) -> Parameter:
+def _parameter(one: Field[Any], kind: FileKind) -> Parameter:
     default = kind.defaults.get(one.name, one.default)
     shown = " ".join(default) if isinstance(default, tuple) else default
     help = one.metadata["meaning"] + ("." if default in (None, ()) else f". Default: {shown}.")

@@ -19,7 +19,7 @@ from orchestrator.terminal.printing import err, out, print_json, show_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.launch.submit import Job, JobRow
+    from orchestrator.launch.submit import ClusterJob, JobRow
 
 OnInterrupt = Literal["ask", "detach", "stop"]
 NOT_FOUND = 127  # a shell's exit code
@@ -146,7 +146,7 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value if equals else os.environ[name]
 
 
-def _follow(job: Job, address: str, on_interrupt: OnInterrupt) -> int:
+def _follow(job: ClusterJob, address: str, on_interrupt: OnInterrupt) -> int:
     try:
         return job.follow(
             lambda text: print(text, end="", flush=True), lambda line: err.print(line, highlight=False)
@@ -157,7 +157,7 @@ def _follow(job: Job, address: str, on_interrupt: OnInterrupt) -> int:
         raise
 
 
-def _is_to_stop(job: Job, address: str, on_interrupt: OnInterrupt, signum: int) -> bool:
+def _is_to_stop(job: ClusterJob, address: str, on_interrupt: OnInterrupt, signum: int) -> bool:
     """Whether to stop a job when its log is left; never after the loss of a terminal."""
     can_ask = signum == signal.SIGINT and sys.stdin.isatty() and err.is_terminal
     if on_interrupt == "stop" and signum != signal.SIGHUP:
@@ -169,12 +169,12 @@ def _is_to_stop(job: Job, address: str, on_interrupt: OnInterrupt, signum: int) 
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _how_on(job: Job, address: str) -> str:
+def _how_on(job: ClusterJob, address: str) -> str:
     ours = f"orchestrator submit --address {shlex.quote(address)}"
     return f"job {job.id} continues; `{ours} --attach {job.id}` follows it, `{ours} --stop {job.id}` ends it"
 
 
-def _stop(job: Job) -> None:
+def _stop(job: ClusterJob) -> None:
     err.print(f"job {job.id} will end after its current epochs; waiting for it", highlight=False)
     err.print(f"job {job.id}: {str(job.stop()).lower()}", highlight=False)
 

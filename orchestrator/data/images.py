@@ -42,7 +42,7 @@ DECODE_ERRORS = (
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredImage:
     """An image as stored in its file, without EXIF rotation."""
 
     pixels: np.ndarray  # (H, W) or (H, W, channels)
@@ -58,7 +58,7 @@ def read_image(path: Path) -> np.ndarray:
     )
 
 
-def read_stored(path: Path) -> Stored:
+def read_stored(path: Path) -> StoredImage:
     """An image as stored; BadData if it does not decode completely, or is one of several in its file."""
     refuse_animated(path)
     return _read(path, "RGB")
@@ -188,22 +188,22 @@ def _reason(error: Exception, path: Path) -> str:
     return " ".join(str(error).replace(str(path), path.name).split()) or type(error).__name__
 
 
-def _read(path: Path, mode: str) -> Stored:
+def _read(path: Path, mode: str) -> StoredImage:
     """A stored image, uint8 (H, W) or (H, W, 3 or more); BadData: damaged, over 8 bits or MAX_PIXELS."""
     with decoding(path):
         return _read_tiff(path) if is_tiff(path) else _read_pillow(path, mode)
 
 
-def _read_pillow(path: Path, mode: str) -> Stored:
+def _read_pillow(path: Path, mode: str) -> StoredImage:
     with Image.open(path) as image:
         refuse_large(image.height, image.width)
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"expected 8 bits per channel, found mode {image.mode}; convert it to 8 bits")
         image.load()
-        return Stored(np.asarray(image.convert(mode)), orientation_of(image))
+        return StoredImage(np.asarray(image.convert(mode)), orientation_of(image))
 
 
-def _read_tiff(path: Path) -> Stored:
+def _read_tiff(path: Path) -> StoredImage:
     """A TIFF read by tifffile: Pillow rejects RGB frames that are tagged MinIsBlack, and OpenCV reads them as grey."""
     with tifffile.TiffFile(path) as file:
         page = only_page(file)
@@ -224,7 +224,7 @@ def _read_tiff(path: Path) -> Stored:
             )
         pixels = pixels.astype(np.uint8) * (255 if page.dtype == np.bool_ else 1)
         white = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        return Stored(255 - pixels if white else pixels, orientation_of(page))
+        return StoredImage(255 - pixels if white else pixels, orientation_of(page))
 
 
 def tiff_values(path: Path, page: tifffile.TiffPage) -> np.ndarray:

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.common.errors import BadMachine
 from orchestrator.doctor import local
 from orchestrator.doctor.checks import clock, exchange, network, step
-from orchestrator.doctor.checks.exchange import Part
+from orchestrator.doctor.checks.exchange import ExchangeProcess
 from orchestrator.doctor.checks.findings import Finding, Result
 from orchestrator.ray_cluster.machine import shut_down
 
@@ -31,7 +31,7 @@ NUM_PEERS = (
 
 
 @dataclass(frozen=True)
-class Node:
+class ClusterNode:
     """A living node of the cluster."""
 
     id: str
@@ -58,7 +58,7 @@ class Examiner:
     def interface(self, host: str) -> str:
         return network.interface_of(host) or ""
 
-    def exchange(self, part: Part, interface: str) -> dict[str, Any]:
+    def exchange(self, part: ExchangeProcess, interface: str) -> dict[str, Any]:
         return exchange.take_part(part, interface)
 
     def exchange_alone(self, device: str, interface: str) -> list[Result]:
@@ -86,7 +86,7 @@ def joined(address: str) -> Iterator[None]:
         shut_down()
 
 
-def nodes() -> list[Node]:
+def nodes() -> list[ClusterNode]:
     """Living nodes, including the head, sorted by name."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     hosts = [node["NodeManagerHostname"] for node in alive]
@@ -98,14 +98,14 @@ def nodes() -> list[Node]:
         ports = {"raylet": port, "objects": node["ObjectManagerPort"]}
         if head.rpartition(":")[0].strip("[]") == node["NodeManagerAddress"]:
             ports["head"] = int(head.rpartition(":")[2])
-        found.append(Node(node["NodeID"], name, node["NodeManagerAddress"], ports))
+        found.append(ClusterNode(node["NodeID"], name, node["NodeManagerAddress"], ports))
     return sorted(found, key=lambda node: node.name)
 
 
-class Cluster:
+class ExaminedCluster:
     """An examiner on every node; nodes that do not answer are excluded from later checks."""
 
-    def __init__(self, among: Sequence[Node], findings: list[Finding]) -> None:
+    def __init__(self, among: Sequence[ClusterNode], findings: list[Finding]) -> None:
         self.nodes, self.findings = {node.name: node for node in among}, findings
         make = ray.remote(Examiner)
         self.actors: dict[str, Any] = {

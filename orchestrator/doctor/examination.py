@@ -136,7 +136,7 @@ def _cluster(
         with cluster.joined(address):
             living = cluster.nodes()
             found += run_checks(driver, [Check("token", partial(token.sound, False, len(living)))])
-            examined = cluster.Cluster(living, found)
+            examined = cluster.ExaminedCluster(living, found)
             examined.start()
             examined.clocks()
             stage(f"{counted(len(living), 'node')}")

@@ -88,7 +88,7 @@ class JobRow:
 
 
 @python_errors_of
-class Job:
+class ClusterJob:
     """A command of ours that runs, or ran, on a cluster."""
 
     def __init__(self, server: JobServer, id: str) -> None:
@@ -209,7 +209,7 @@ def _exit_code(id: str, info: JobDetails) -> int:
     return code if code >= 0 else 128 - code  # ended by a signal
 
 
-def submit(server: JobServer, submission: Submission) -> Job:
+def submit(server: JobServer, submission: Submission) -> ClusterJob:
     """Upload and start a job. Raises `BadMachine` if it already runs, or is too large to upload."""
     known = jobs(server)
     for row in known:
@@ -227,17 +227,17 @@ def submit(server: JobServer, submission: Submission) -> Job:
             runtime_env={"working_dir": str(folder), "env_vars": {**STOP, **submission.env}},
             metadata={MARK: orchestrator.__version__, "study": submission.label, "key": submission.key},
         )
-    return Job(server, id)
+    return ClusterJob(server, id)
 
 
-def find(server: JobServer, id: str) -> Job:
+def find(server: JobServer, id: str) -> ClusterJob:
     """A job of ours by its id. Raises `BadMachine` with the known ids for an unknown one."""
     known = [row.id for row in jobs(server)]
     if id not in known:
         raise BadMachine(
             id, f"no such job of ours on this cluster; there are: {', '.join(known[:10]) or 'none'}"
         )
-    return Job(server, id)
+    return ClusterJob(server, id)
 
 
 def jobs(server: JobServer) -> list[JobRow]:

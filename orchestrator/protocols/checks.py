@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.common.errors import BadData, BadSpace
 from orchestrator.protocols.datasets import Taken
-from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
+from orchestrator.protocols.protocol import PaperRow, PaperTable, Protocol, Scale
 from orchestrator.protocols.splits import of_centers
 from orchestrator.scoring.papers.registry import PAPER_SCORES
 from orchestrator.search.space.checks import find_problems
@@ -16,7 +16,7 @@ from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.toml_file import read_tables
 
 
-def check_row(protocol: Protocol, name: str, row: Row, scale: Scale, space: SearchSpace) -> None:
+def check_row(protocol: Protocol, name: str, row: PaperRow, scale: Scale, space: SearchSpace) -> None:
     """Raises `BadSpace` for keys and values that the network of the row does not take."""
     networks = [str(one.baseline_params()[NETWORK]) for one in space.members]
     if len(networks) > 1:
@@ -28,13 +28,13 @@ def check_row(protocol: Protocol, name: str, row: Row, scale: Scale, space: Sear
         raise BadSpace(f"{protocol.name}, row {name}", [one.replace("fixed.", "", 1) for one in problems])
 
 
-def check_apart(table: Table, taken: Mapping[str, Taken]) -> None:
+def check_apart(table: PaperTable, taken: Mapping[str, Taken]) -> None:
     """Raises `BadData` where images to test on are also those to train on, or where there are none."""
     if table.train in taken and (problems := [*_not_apart(table, taken)]):
         raise BadData("test images", problems)
 
 
-def _not_apart(table: Table, taken: Mapping[str, Taken]) -> Iterator[str]:
+def _not_apart(table: PaperTable, taken: Mapping[str, Taken]) -> Iterator[str]:
     source = taken[table.train or ""].dataset
     trained = {case.id for case in of_centers(source, table.centers)}
     for test in table.tests:
@@ -53,7 +53,7 @@ def _not_apart(table: Table, taken: Mapping[str, Taken]) -> Iterator[str]:
             )
 
 
-def check_enough(table: Table, images: Mapping[str, Sequence[Sequence[str]]]) -> None:
+def check_enough(table: PaperTable, images: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """Raises `BadData` for columns that need more images than a fold has. `images`: test set -> fold -> case ids."""
     problems = [
         f"{test}: {column.name} needs {least} images or more, found {fewest}"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.common.display import counted
 from orchestrator.common.errors import BadData
 from orchestrator.data.cases import Dataset, list_datasets
-from orchestrator.protocols.protocol import FOLDER, Table
+from orchestrator.protocols.protocol import FOLDER, PaperTable
 
 
 class Known(BaseModel):
@@ -60,7 +60,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingDataset:
     """A dataset of a paper that the home lacks, and the command that would add it."""
 
     wanted: str
@@ -76,8 +76,8 @@ class Missing:
 
 
 def take_datasets(
-    table: Table, home: Path, given: Mapping[str, str]
-) -> tuple[dict[str, Taken], dict[str, Missing]]:
+    table: PaperTable, home: Path, given: Mapping[str, str]
+) -> tuple[dict[str, Taken], dict[str, MissingDataset]]:
     """Dataset of the home for each one of a table (given, by name, by layout, or a stand-in); missing ones.
 
     Raises `BadData` where `given` names no dataset of the home, and where the training set is missing.
@@ -85,11 +85,11 @@ def take_datasets(
     here = list_datasets(home)
     refuse_unknown(here, given, home)
     taken: dict[str, Taken] = {}
-    missing: dict[str, Missing] = {}
+    missing: dict[str, MissingDataset] = {}
     for wanted in table.datasets:
         found = _find(wanted, here, given)
         if found is None:
-            missing[wanted] = Missing(wanted)
+            missing[wanted] = MissingDataset(wanted)
         else:
             taken[wanted] = found
     if table.train in missing:

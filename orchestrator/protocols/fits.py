@@ -12,7 +12,7 @@ from orchestrator.common.errors import BadMachine, BadSpace, Mistakes
 from orchestrator.common.names import hint
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.protocols.checks import check_row
-from orchestrator.protocols.protocol import Protocol, Row, Scale, Table
+from orchestrator.protocols.protocol import PaperRow, PaperTable, Protocol, Scale
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space import shipped
@@ -30,7 +30,7 @@ class RowPlan:
     """A row of a table, ready to train."""
 
     name: str
-    row: Row
+    row: PaperRow
     configuration: Configuration
     specs: tuple[tuple[FitSpec, ...], ...]  # seed -> fold -> fit; () where a table trains nothing
 
@@ -57,7 +57,7 @@ class Wishes:
     num_seeds: int = 1
 
 
-def chosen_rows(protocol: Protocol, table: Table, wishes: Wishes) -> dict[str, Row]:
+def chosen_rows(protocol: Protocol, table: PaperTable, wishes: Wishes) -> dict[str, PaperRow]:
     """Rows by name: those of the table that are asked for, and further networks. `BadSpace` for others."""
     rows = protocol.rows_of(table)
     fitting = {name: row for name, row in rows.items() if _is_named(name, row, wishes.only)}
@@ -77,16 +77,16 @@ def chosen_rows(protocol: Protocol, table: Table, wishes: Wishes) -> dict[str, R
     chosen = fitting if wishes.only else rows
     return {
         **chosen,
-        **{f"{name} (beyond the paper)": Row(space=name, is_beyond=True) for name in wishes.also},
+        **{f"{name} (beyond the paper)": PaperRow(space=name, is_beyond=True) for name in wishes.also},
     }
 
 
-def _is_named(name: str, row: Row, wanted: Sequence[str]) -> bool:
+def _is_named(name: str, row: PaperRow, wanted: Sequence[str]) -> bool:
     spelled = {one.lower() for one in wanted}
     return name.lower() in spelled or row.space in spelled or row.space in wanted
 
 
-def configure(protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes) -> Configuration:
+def configure(protocol: Protocol, name: str, row: PaperRow, scale: Scale, wishes: Wishes) -> Configuration:
     """Network and recipe of a row at a scale. Raises `BadSpace` for values that are not valid together."""
     space = load_space(Path(row.space))
     check_row(protocol, name, row, scale, space)
@@ -96,7 +96,7 @@ def configure(protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wis
 
 
 def row_values(
-    protocol: Protocol, name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace
+    protocol: Protocol, name: str, row: PaperRow, scale: Scale, wishes: Wishes, space: SearchSpace
 ) -> dict[str, Any]:
     """Parameters of network and recipe that a row of a table sets, at one scale."""
     at_most = {"image_size": scale.image_size, "epochs": scale.epochs, "batch_size": scale.batch_size}
@@ -109,7 +109,7 @@ def row_values(
     return {**recipe, **row.params, **_weights(name, row, scale, wishes, space)}
 
 
-def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpace) -> dict[str, Any]:
+def _weights(name: str, row: PaperRow, scale: Scale, wishes: Wishes, space: SearchSpace) -> dict[str, Any]:
     """Parameters for a network's initial weights: a given file, ImageNet if the paper has it, or random."""
     network = space.baseline_params()["network"]
     known = models.params(network)
@@ -131,7 +131,7 @@ def _weights(name: str, row: Row, scale: Scale, wishes: Wishes, space: SearchSpa
 
 
 def plan_rows(
-    protocol: Protocol, table: Table, scale: Scale, wishes: Wishes, split: SplitPlan | None
+    protocol: Protocol, table: PaperTable, scale: Scale, wishes: Wishes, split: SplitPlan | None
 ) -> tuple[RowPlan, ...]:
     """Plan of every row with its fits. Raises the mistakes of all rows as one error."""
     plans, mistakes = [], Mistakes()

@@ -12,9 +12,9 @@ from orchestrator.common.errors import Mistakes
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.protocols.checks import check_apart, check_enough
-from orchestrator.protocols.datasets import Missing, Taken, take_datasets
+from orchestrator.protocols.datasets import MissingDataset, Taken, take_datasets
 from orchestrator.protocols.fits import RowPlan, Wishes, plan_rows
-from orchestrator.protocols.protocol import Protocol, Scale, ScaleName, ScoredSet, Table
+from orchestrator.protocols.protocol import PaperTable, Protocol, Scale, ScaleName, ScoredSet
 from orchestrator.protocols.splits import drawn, of_centers, split_table
 from orchestrator.scoring.papers.mediaeval import BATCH
 
@@ -37,12 +37,12 @@ class TablePlan:
 
     protocol: Protocol
     table_name: str
-    table: Table
+    table: PaperTable
     scale_name: ScaleName
     scale: Scale
     wishes: Wishes
     taken: Mapping[str, Taken]
-    missing: Mapping[str, Missing]
+    missing: Mapping[str, MissingDataset]
     split: SplitPlan | None
     rows: tuple[RowPlan, ...]
     images: Mapping[str, Images]  # test set -> its images; without those whose dataset is missing

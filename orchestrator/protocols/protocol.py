@@ -56,7 +56,7 @@ class ScoredSet(_Frozen):
         return self.data or self.name
 
 
-class Row(_Frozen):
+class PaperRow(_Frozen):
     """A network of a table: a shipped search space, whose baseline the recipe of the protocol changes."""
 
     space: str
@@ -69,7 +69,7 @@ class Row(_Frozen):
     is_beyond: bool = False  # no row of the paper
 
 
-class Table(_Frozen):
+class PaperTable(_Frozen):
     """One table of a paper."""
 
     caption: str
@@ -83,7 +83,7 @@ class Table(_Frozen):
     published: dict[str, dict[str, tuple[Number, ...]]]  # row -> test set -> a number for each column
 
     @model_validator(mode="after")
-    def _fits(self) -> Table:
+    def _fits(self) -> PaperTable:
         names = {one.name for one in self.tests}
         for row, sets in self.published.items():
             for test, numbers in sets.items():
@@ -149,8 +149,8 @@ class Protocol(_Frozen):
     also: tuple[str, ...] = ()  # further names to type
     not_stated: tuple[str, ...] = ()  # what had to be decided here, to train
     recipe: dict[str, Any]
-    rows: dict[str, Row]
-    tables: dict[str, Table]
+    rows: dict[str, PaperRow]
+    tables: dict[str, PaperTable]
     scales: dict[ScaleName, Scale] = {}
 
     @model_validator(mode="after")
@@ -164,7 +164,7 @@ class Protocol(_Frozen):
                 raise ValueError(f"scales.{name}.rows: no row is named {', '.join(sorted(unknown))}")
         return self
 
-    def table(self, name: str) -> Table:
+    def table(self, name: str) -> PaperTable:
         """The table of that name. Raises `BadData` with the names that there are."""
         wanted = name.lower().removeprefix("table ").strip()
         spelled = {one.lower(): table for one, table in self.tables.items()} | self.tables
@@ -175,7 +175,7 @@ class Protocol(_Frozen):
             raise BadData("reproduce", f"{self.name} has no table {name!r}; known: {known}")
         return found
 
-    def rows_of(self, table: Table) -> dict[str, Row]:
+    def rows_of(self, table: PaperTable) -> dict[str, PaperRow]:
         """Name -> row, in the order of the table."""
         return {name: self.rows[name] for name in table.rows or self.rows}
 

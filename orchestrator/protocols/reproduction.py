@@ -30,7 +30,7 @@ from orchestrator.training.process import device_here
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReproductionRequest:
     """Which tables, on which data, at which scale."""
 
     paper: str
@@ -42,7 +42,7 @@ class Asked:
     out: Path
 
 
-def plan_tables(asked: Asked, places: Places, display: Display) -> list[TablePlan]:
+def plan_tables(asked: ReproductionRequest, places: Places, display: Display) -> list[TablePlan]:
     """The tables, checked. Raises every mistake in one error."""
 
     def whole(dataset: Dataset) -> dict[str, str]:

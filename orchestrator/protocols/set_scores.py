@@ -19,7 +19,7 @@ from orchestrator.common.stored_json import Unreadable, parse_json, read_arrays
 from orchestrator.data.cases import Case, load_datasets
 from orchestrator.data.images import read_grey_mask, read_image
 from orchestrator.data.resize import resize_image
-from orchestrator.results.export.paper_scores import Asked, asked_for, view_of
+from orchestrator.results.export.paper_scores import RequestedScore, asked_for, view_of
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.fit_jobs import inference_ms, load_network
 from orchestrator.search.records.fit_records import packed
@@ -89,7 +89,7 @@ def score(job: SetScoreJob, home: Path, folder: Path, device: torch.device) -> N
 def _of_case(
     network: nn.Module,
     case: Case,
-    asked: Sequence[Asked],
+    asked: Sequence[RequestedScore],
     masks: PostProcess,
     size: int,
     device: torch.device,

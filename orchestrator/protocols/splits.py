@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.splits.split_plan import Fold, SplitPlan, fingerprints
-from orchestrator.protocols.protocol import Scale, Table
+from orchestrator.protocols.protocol import PaperTable, Scale
 
 SHARES = {"80/10/10": (0.1, 0.1), "80/20": (0.2, 0.0)}  # of validation and of test images
 NUM_FOLDS = 5
@@ -21,7 +21,7 @@ THINNED = "not drawn at this scale"
 
 
 def split_table(
-    table: Table, dataset: Dataset, scale: Scale, group_of: Mapping[str, str] | None = None
+    table: PaperTable, dataset: Dataset, scale: Scale, group_of: Mapping[str, str] | None = None
 ) -> SplitPlan:
     """The folds of a table. `group_of`: case id -> group that stays whole; None: by image, as the papers split.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenTrial:
     """A trial that was chosen among the finished ones of a study; its networks are not trained or scored yet."""
 
     study: StudySnapshot
@@ -87,7 +87,7 @@ def choose(
     rule: BestRule = "best",
     trial: int | None = None,
     network: str | None = None,
-) -> Choice:
+) -> ChosenTrial:
     """Choose a trial: the one of that number, the best one of that network, or the one by the rule.
 
     Raises `BadStudy` where no such trial is finished, and for parameters that do not go together.
@@ -111,10 +111,10 @@ def choose(
         )
     if network is not None:
         return _best_of(study, standing, metric, rule, trial, network)
-    return Choice(study, standing, select_trial(study, standing, metric, rule, trial), trial is not None)
+    return ChosenTrial(study, standing, select_trial(study, standing, metric, rule, trial), trial is not None)
 
 
-def choose_by_masks(study: StudySnapshot, metric: str, score_masks: ScoreMasks) -> Choice:
+def choose_by_masks(study: StudySnapshot, metric: str, score_masks: ScoreMasks) -> ChosenTrial:
     """The trial of the highest mean of a metric of masks among those whose networks are kept.
 
     `score_masks` computes scores that are not on record. `BadStudy` if there are fewer than two such trials.
@@ -127,7 +127,7 @@ def choose_by_masks(study: StudySnapshot, metric: str, score_masks: ScoreMasks) 
     found = rank_by_masks(study, metric, score_masks)
     selection = select_trial(study, standing, "dice", "best", found.chosen)
     reason = _instead_of_its_number(selection, *found.sentences())
-    return Choice(study, standing, replace(selection, reason=reason), is_named=True, by_masks=found)
+    return ChosenTrial(study, standing, replace(selection, reason=reason), is_named=True, by_masks=found)
 
 
 def refuse_choice(
@@ -176,7 +176,7 @@ def _instead_of_its_number(selection: Selection, *why: str) -> str:
 
 def _best_of(
     study: StudySnapshot, standing: Standing, metric: str, rule: BestRule, trial: int | None, network: str
-) -> Choice:
+) -> ChosenTrial:
     """Choice of the best trial of one network, in a study over several. `BadStudy` where there is none."""
     from orchestrator.common.names import hint
     from orchestrator.search.store.trials import broken
@@ -206,7 +206,9 @@ def _best_of(
     found = select_trial(study, standing, metric, rule, number)
     among = f"best of {len(own)} finished trials" if len(own) > 1 else "only finished trial"
     best = f"Trial {number} is the {among} of {network}."
-    return Choice(study, standing, replace(found, reason=_instead_of_its_number(found, best)), is_named=True)
+    return ChosenTrial(
+        study, standing, replace(found, reason=_instead_of_its_number(found, best)), is_named=True
+    )
 
 
 @python_errors_of
@@ -214,7 +216,7 @@ def _best_of(
 class BestTrial:
     """The winner of a study, or another trial that was asked for, with the networks that represent it."""
 
-    choice: Choice
+    choice: ChosenTrial
     networks: Networks
 
     @property

@@ -20,7 +20,7 @@ from orchestrator.data.splits.split_plan import count_near_duplicates
 from orchestrator.results.case_scores import CaseScores, breakdown, means, worst_first
 from orchestrator.results.export import evaluation
 from orchestrator.results.export.bundle import Bundle, BundleConfig
-from orchestrator.results.export.paper_scores import Asked, asked_for, paper_scores_of
+from orchestrator.results.export.paper_scores import RequestedScore, asked_for, paper_scores_of
 from orchestrator.results.mlflow.evaluation_run import log_evaluation, origin_of
 from orchestrator.results.views.tables import comparison_dicts, metric_dicts, score_dicts
 from orchestrator.scoring.components import PolypCounts
@@ -138,7 +138,7 @@ class BundleScores:
     eligible: Eligible
     scored: Sequence[CaseScores]
     metric: str  # that the worst cases and the breakdown go by
-    asked: Sequence[Asked]  # scores of papers
+    asked: Sequence[RequestedScore]  # scores of papers
     papers: Sequence[float]  # their values
     device: str = ""  # where it predicted, in words
     compared: Sequence[Comparison] = ()  # with another network, dataset by dataset

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.scoring.pending_cases import Rule, best_rule, cross_fitted_rules
+from orchestrator.scoring.pending_cases import ThresholdAndArea, best_rule, cross_fitted_rules
 from orchestrator.scoring.postprocess import PostProcess
 
 NUM_AREAS = 33  # values of the reference area in a sweep, ends included
@@ -59,7 +59,7 @@ class MaskChoice:
             return [self.reference_area]
         return [float(area) for area in np.linspace(*self.areas, NUM_AREAS)]
 
-    def _with(self, rule: Rule) -> PostProcess:
+    def _with(self, rule: ThresholdAndArea) -> PostProcess:
         return PostProcess(
             threshold=rule.threshold,
             white_level=self.white_level,

@@ -19,7 +19,7 @@ from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_of_runs, swept_bins
 
 
-class Rule(NamedTuple):
+class ThresholdAndArea(NamedTuple):
     """A threshold and a reference area, as in `PostProcess`."""
 
     threshold: float  # multiple of 1/256
@@ -57,7 +57,7 @@ def best_rule(
     *,
     metric: str = "dice",
     white_level: float | None = None,
-) -> tuple[Rule, float]:
+) -> tuple[ThresholdAndArea, float]:
     """The threshold in [low, high] and area with the highest mean score over cases, and that mean.
 
     Of equally good areas the one with the widest contiguous run of best thresholds is taken, the smallest of several
@@ -66,12 +66,14 @@ def best_rule(
     return _best_rule(_Outcomes.of(histograms, metric, white_level), areas, low, high)
 
 
-def _best_rule(outcomes: _Outcomes, areas: Sequence[float], low: float, high: float) -> tuple[Rule, float]:
+def _best_rule(
+    outcomes: _Outcomes, areas: Sequence[float], low: float, high: float
+) -> tuple[ThresholdAndArea, float]:
     first, last = swept_bins(low, high)
     candidates = sorted(set(areas))
     means = _sweep(outcomes, candidates)[first : last + 1]
     chosen, column = best_of_runs(means)
-    return Rule((first + chosen) / NUM_BINS, candidates[column]), float(means[chosen, column])
+    return ThresholdAndArea((first + chosen) / NUM_BINS, candidates[column]), float(means[chosen, column])
 
 
 def cross_fitted_rules(
@@ -83,7 +85,7 @@ def cross_fitted_rules(
     *,
     metric: str = "dice",
     white_level: float | None = None,
-) -> dict[int, Rule]:
+) -> dict[int, ThresholdAndArea]:
     """For each fold the rule with the highest mean score over the cases of all other folds.
 
     histograms (N, 2, 256), fold_of_case (N,). ValueError: fewer than two folds.

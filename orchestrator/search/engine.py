@@ -19,7 +19,7 @@ from orchestrator.common.faults import fault_of
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.race.early_stopping import Curve, Finished, cut, lead_of
 from orchestrator.search.race.rules import Race, Verdict
-from orchestrator.search.samplers.stopping_rule import Shown
+from orchestrator.search.samplers.stopping_rule import ShownTrial
 
 MAX_FAILED = (
     10  # trials that fail in a row before a run gives up: whatever the cause, the next one would fail too
@@ -137,7 +137,7 @@ class TrialStore(Protocol):
     def fail(self, number: int) -> str | None:
         """Close a trial with the recorded reason of its failure; None, and open still: none is recorded."""
 
-    def shown(self) -> Sequence[Shown]:
+    def shown(self) -> Sequence[ShownTrial]:
         """Every configuration with its value so far, in the order of the trials."""
 
     def recorded_end(self) -> Mapping[str, Any] | None:

@@ -19,7 +19,7 @@ from orchestrator.search.choices import SamplerName
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.samplers.draw import Proposal, TriedConfigurations, draw, is_allowed
 from orchestrator.search.samplers.registry import sampler_kind
-from orchestrator.search.samplers.stopping_rule import Shown
+from orchestrator.search.samplers.stopping_rule import ShownTrial
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.training.recipe import FitSpec
 
@@ -132,7 +132,7 @@ class OptunaTrials:
             self._close(number, state=TrialState.FAIL)
         return reason
 
-    def shown(self) -> list[Shown]:
+    def shown(self) -> list[ShownTrial]:
         """Configurations with values, by trial number; failed and ineligible ones have None as value."""
         shown = []
         for trial in self.study.get_trials(deepcopy=False):
@@ -140,7 +140,7 @@ class OptunaTrials:
             value = None if failed or not trial.params else self.state.known(trial.number)
             if value is not None or failed:
                 folds = len(self.state.seen.get(trial.number, ()))
-                shown.append(Shown(trial.params, trial.distributions, value, folds))
+                shown.append(ShownTrial(trial.params, trial.distributions, value, folds))
         return shown
 
     def lost(self) -> dict[str, FitSpec]:

@@ -30,7 +30,7 @@ from orchestrator.training.batches import TrainingBatches, ValidationBatches
 from orchestrator.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from orchestrator.training.gradient_checkpointing import computed_again, parts_of
 from orchestrator.training.losses.registry import Loss, segmentation_loss
-from orchestrator.training.optimization.encoder import Encoder
+from orchestrator.training.optimization.encoder import PretrainedEncoder
 from orchestrator.training.optimization.optimizers import optimizer_of
 from orchestrator.training.optimization.precision import Precision
 from orchestrator.training.optimization.schedules import Schedule
@@ -90,7 +90,7 @@ def run_fit(
     amp = Precision(recipe.precision, device)
     if amp.on_tensor_cores:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.10
-    encoder = Encoder(network, encoder_parts, recipe)
+    encoder = PretrainedEncoder(network, encoder_parts, recipe)
     again = parts_of(network) if recipe.gradient_checkpointing else []
     train = TrainingBatches(cases, spec.train, recipe, models.stride(spec.network), device, loader_workers)
     val = ValidationBatches(cases, spec.val, micro_batch, device)

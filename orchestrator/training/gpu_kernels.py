@@ -28,7 +28,7 @@ JETSON_UNIFIED = (13, 2)
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingKernels:
     """A GPU without code in the installed PyTorch."""
 
     index: int
@@ -52,14 +52,14 @@ def refuse_without_kernels(devices: Iterable[int] | None = None) -> None:
     raise MachineFault(platform.node(), [*others, f"{last}; {remedy}, {GO_ON}"])
 
 
-def without_kernels(devices: Iterable[int] | None = None) -> list[Missing]:
+def without_kernels(devices: Iterable[int] | None = None) -> list[MissingKernels]:
     """The GPUs that PyTorch has no code for."""
     compiled = compiled_for()
     capabilities = (
         {index: torch.cuda.get_device_capability(index) for index in _indices(devices)} if compiled else {}
     )
     return [
-        Missing(index, capability, _why(index, capability, compiled))
+        MissingKernels(index, capability, _why(index, capability, compiled))
         for index, capability in capabilities.items()
         if not has_code_for(compiled, capability)
     ]

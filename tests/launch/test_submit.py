@@ -23,7 +23,7 @@ from orchestrator.cli import main
 from orchestrator.common.errors import BadMachine, MachineFault
 from orchestrator.launch import submit as launch
 from orchestrator.launch.job_server import job_server
-from orchestrator.launch.submit import Job, Submission, refuse_size, submit
+from orchestrator.launch.submit import ClusterJob, Submission, refuse_size, submit
 
 SPACE = """
 network = "unet"
@@ -142,7 +142,7 @@ def test_a_log_that_breaks_off_is_read_on_where_it_broke(api):
     api.jobs["x"], api.breaks = dict(DONE), 2
     read: list[str] = []
     notes: list[str] = []
-    assert Job(job_server(api.url), "x").follow(read.append, notes.append) == 0
+    assert ClusterJob(job_server(api.url), "x").follow(read.append, notes.append) == 0
     assert "".join(read) == api.log and len(notes) == 1
 
 
@@ -154,7 +154,7 @@ def test_who_leaves_a_log_that_goes_on_leaves_at_once(api):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Job(job_server(api.url), "x").follow(leave)
+        ClusterJob(job_server(api.url), "x").follow(leave)
     assert api.more > 40
 
 
@@ -171,14 +171,14 @@ def test_patience_begins_anew_with_every_line_that_comes(api, monkeypatch):
             api.jobs["x"] |= DONE
 
     api.log = "more\nmore\n"
-    assert Job(job_server(api.url), "x").follow(read.append, note) == 0 and "".join(read) == api.log
+    assert ClusterJob(job_server(api.url), "x").follow(read.append, note) == 0 and "".join(read) == api.log
 
 
 def test_a_log_that_is_gone_does_not_hide_how_the_job_ended(api, monkeypatch):
     monkeypatch.setattr(launch, "LOG_PATIENCE_S", 0.1)
     api.jobs["x"], api.breaks = {**DONE, "status": "FAILED", "driver_exit_code": 2}, 10_000
     notes: list[str] = []
-    assert Job(job_server(api.url), "x").follow(lambda text: None, notes.append) == 2
+    assert ClusterJob(job_server(api.url), "x").follow(lambda text: None, notes.append) == 2
     assert "cannot be read" in notes[-1]
 
 
@@ -186,7 +186,7 @@ def test_a_cluster_that_does_not_come_back_is_waited_for_and_then_given_up(monke
     monkeypatch.setattr(launch, "PATIENCE_S", 0.3)
     with serving(JobApi()) as api:
         api.jobs["x"] = dict(RUNNING)
-        job = Job(job_server(api.url), "x")
+        job = ClusterJob(job_server(api.url), "x")
         job.info()
     started = time.monotonic()
     with pytest.raises(MachineFault):
@@ -195,7 +195,7 @@ def test_a_cluster_that_does_not_come_back_is_waited_for_and_then_given_up(monke
 
 
 def test_a_job_that_the_cluster_forgot_is_no_riddle(api):
-    job = Job(job_server(api.url), "x")
+    job = ClusterJob(job_server(api.url), "x")
     with pytest.raises(
         BadMachine, match=r"x: the cluster does not know this job: was its head node restarted\?"
     ):

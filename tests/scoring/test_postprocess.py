@@ -8,7 +8,13 @@ from hypothesis.extra.numpy import arrays
 
 from orchestrator.scoring.histograms import histogram, histogram_of_bins, quantize
 from orchestrator.scoring.metrics import METRICS, scores
-from orchestrator.scoring.pending_cases import Rule, best_rule, cross_fitted_rules, scores_under, sweep
+from orchestrator.scoring.pending_cases import (
+    ThresholdAndArea,
+    best_rule,
+    cross_fitted_rules,
+    scores_under,
+    sweep,
+)
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
 
@@ -128,7 +134,9 @@ def test_the_best_rule_blanks_a_false_alarm_and_keeps_the_polyp():
 
 def test_of_equally_good_areas_the_smallest_is_taken_and_the_middle_of_its_thresholds():
     rule, mean = best_rule(np.stack([NEGATIVE, POSITIVE]), [0.1, 0.04, 0.05], 0.05, 0.95)
-    assert rule == Rule((13 + 230) // 2 / 256, 0.04) and mean == 1.0  # thresholds 13 to 230 part them
+    assert (
+        rule == ThresholdAndArea((13 + 230) // 2 / 256, 0.04) and mean == 1.0
+    )  # thresholds 13 to 230 part them
 
 
 def test_of_equally_good_areas_the_one_with_more_such_thresholds_is_taken():

@@ -26,7 +26,7 @@ from orchestrator.search.samplers.fold_aware_sampler import (
     PosteriorMeans,
 )
 from orchestrator.search.samplers.inducing_points import fitted
-from orchestrator.search.simulated.memory import Proposer, Seen
+from orchestrator.search.simulated.memory import Proposer, SeenTrials
 from orchestrator.search.simulated.worlds import Point
 from orchestrator.search.space.keys import NETWORK
 
@@ -34,7 +34,7 @@ from orchestrator.search.space.keys import NETWORK
 def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
     """A sampler of Optuna on a temporary study in memory, as the engine shows it one."""
 
-    def ask(seen: Seen, seed: int) -> Point:
+    def ask(seen: SeenTrials, seed: int) -> Point:
         sampler = make_sampler(seed % 2**32)
         study = optuna.create_study(direction="maximize", storage=_Shown(seen), sampler=sampler)
         trial = _trial(seen, len(seen.points), None, None)
@@ -51,7 +51,7 @@ def ask_optuna(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
 def ask_over_networks(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
     """As `ask_optuna`, where the network is a choice, by which it depends what other parameters there are."""
 
-    def ask(seen: Seen, seed: int) -> Point:
+    def ask(seen: SeenTrials, seed: int) -> Point:
         sampler = make_sampler(seed % 2**32)
         study = optuna.create_study(direction="maximize", storage=_Shown(seen), sampler=sampler)
         if seen.time_left is not None:
@@ -71,19 +71,19 @@ def ask_over_networks(make_sampler: Callable[[int], BaseSampler]) -> Proposer:
     return ask
 
 
-def predictions_over_networks(seen: Seen) -> NDArray[np.float64]:
+def predictions_over_networks(seen: SeenTrials) -> NDArray[np.float64]:
     """As `predictions`, where the network is a choice."""
     rows = zip(seen.points.tolist(), seen.values.tolist(), strict=True)
     model = PosteriorMeans([_trial(seen, number, point, value) for number, (point, value) in enumerate(rows)])
     return np.array(model.all() or seen.values)
 
 
-def ask_random(seen: Seen, seed: int) -> Point:
+def ask_random(seen: SeenTrials, seed: int) -> Point:
     """Anywhere."""
     return _anywhere(seen, np.random.default_rng([seed, 4]))
 
 
-def ask_surrogate(seen: Seen, seed: int) -> Point:
+def ask_surrogate(seen: SeenTrials, seed: int) -> Point:
     """Our Gaussian process, which knows of folds."""
     rng = np.random.default_rng([seed, 3])
     finished = np.isfinite(seen.values)
@@ -99,7 +99,7 @@ def ask_surrogate(seen: Seen, seed: int) -> Point:
     return tuple(map(float, box.params(suggest(model, rng, box)).values()))
 
 
-def ask_botorch(seen: Seen, seed: int) -> Point:
+def ask_botorch(seen: SeenTrials, seed: int) -> Point:
     """BoTorch's noisy expected improvement, its noise known from folds (Balandat et al., 2020); needs botorch."""
     import torch
     from botorch.acquisition.logei import qLogNoisyExpectedImprovement
@@ -125,7 +125,7 @@ def ask_botorch(seen: Seen, seed: int) -> Point:
     return tuple(map(float, found[0]))
 
 
-def predictions(seen: Seen) -> NDArray[np.float64]:
+def predictions(seen: SeenTrials) -> NDArray[np.float64]:
     """What our model expects of every point, all of them finished."""
     points = _in_box(SpaceEncoding(seen.named), seen.points)
     return fitted(points, seen.values, seen.folds, seen.by_fold).predict(points)[0]
@@ -135,7 +135,7 @@ def _in_box(box: SpaceEncoding, points: NDArray[np.float64]) -> NDArray[np.float
     return np.array([box.point(dict(zip(box.columns, point, strict=True))) for point in points.tolist()])
 
 
-def _anywhere(seen: Seen, rng: np.random.Generator) -> Point:
+def _anywhere(seen: SeenTrials, rng: np.random.Generator) -> Point:
     drawn = [
         rng.random() if isinstance(one, FloatDistribution) else rng.choice(one.choices)  # type: ignore[attr-defined]
         for one in seen.space
@@ -146,7 +146,7 @@ def _anywhere(seen: Seen, rng: np.random.Generator) -> Point:
 class _Shown(InMemoryStorage):
     """A study that holds these trials; nothing is copied, for a simulation asks ten thousand times."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: SeenTrials) -> None:
         super().__init__()
         rows = zip(seen.points.tolist(), seen.values.tolist(), strict=True)
         self.shown = [_trial(seen, number, point, value) for number, (point, value) in enumerate(rows)]
@@ -160,7 +160,7 @@ class _Shown(InMemoryStorage):
         """A sampler's notes on the trial asked for: nobody reads them."""
 
 
-def _trial(seen: Seen, number: int, point: Sequence[float] | None, value: float | None) -> FrozenTrial:
+def _trial(seen: SeenTrials, number: int, point: Sequence[float] | None, value: float | None) -> FrozenTrial:
     finished = value is not None and np.isfinite(value)
     params = {} if point is None else seen.params(point)
     attrs: dict[str, object] = {}

@@ -17,7 +17,7 @@ from proposers import ask_botorch, ask_optuna, ask_surrogate
 
 from orchestrator.search.race.rules import Rule
 from orchestrator.search.samplers.registry import SAMPLERS
-from orchestrator.search.simulated.memory import Proposer, Seen
+from orchestrator.search.simulated.memory import Proposer, SeenTrials
 from orchestrator.search.simulated.worlds import Point
 
 FITS = (40, 60, 80, 100, 150, 200, 300)
@@ -36,7 +36,7 @@ class Way:
     knows_truth: bool = False  # one fit of one fold, without noise, shows what a configuration is worth
 
 
-def ask_gp(seen: Seen, seed: int) -> Point:
+def ask_gp(seen: SeenTrials, seed: int) -> Point:
     """Optuna's Gaussian process."""
     return ask_optuna(lambda given: GPSampler(seed=given, n_startup_trials=2 * len(seen.space)))(seen, seed)
 

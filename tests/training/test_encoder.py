@@ -8,7 +8,7 @@ from drawn import drawn_cases, drawn_fit, learned, train
 from torch import Tensor
 
 from orchestrator import models
-from orchestrator.training.optimization.encoder import Encoder
+from orchestrator.training.optimization.encoder import PretrainedEncoder
 from orchestrator.training.optimization.optimizers import optimizer_of
 from orchestrator.training.optimization.schedules import Schedule
 from orchestrator.training.recipe import FitSpec, Recipe
@@ -87,7 +87,7 @@ def test_a_fit_that_was_stopped_while_its_encoder_was_held_ends_like_an_undistur
 def test_the_schedule_moves_the_rate_of_the_encoder_along():
     network = models.build("pranet", **TINY)
     recipe = Recipe(epochs=4, learning_rate=0.1, schedule="poly", encoder_learning_rate_factor=0.25)
-    encoder = Encoder(network, models.encoder_parts(network), recipe)
+    encoder = PretrainedEncoder(network, models.encoder_parts(network), recipe)
     optimizer = optimizer_of(network, recipe, encoder.parameters)
     schedule = Schedule(optimizer, recipe)
     optimizer.step()
@@ -101,7 +101,7 @@ def test_the_schedule_moves_the_rate_of_the_encoder_along():
 def test_parameters_that_a_network_itself_does_not_train_stay_so():
     network = models.build("pranet", **TINY)
     fixed = next(network.encoder.parameters()).requires_grad_(False)
-    encoder = Encoder(network, models.encoder_parts(network), Recipe(freeze_epochs=1))
+    encoder = PretrainedEncoder(network, models.encoder_parts(network), Recipe(freeze_epochs=1))
     assert encoder.prepare(0) and encoder.prepare(1) and not encoder.prepare(2)
     assert not fixed.requires_grad and all(one.requires_grad for one in encoder.parameters)
 
@@ -116,4 +116,4 @@ def test_every_network_that_can_start_from_imagenet_says_which_modules_do(name):
 def test_a_network_without_an_encoder_is_refused():
     network = models.build("unet", base_channels=4)
     with pytest.raises(ValueError, match="has no encoder"):
-        Encoder(network, models.encoder_parts(network), Recipe(freeze_epochs=1))
+        PretrainedEncoder(network, models.encoder_parts(network), Recipe(freeze_epochs=1))

@@ -122,7 +122,7 @@ def cached_cases(
                     on_progress(done, total)
         try:
             return CachedCases(datasets, image_size, cache)
-        except Pruned:  # between building and opening
+        except FolderPruned:  # between building and opening
             continue
         except Damaged as damage:
             logger.warning("%s; it is decoded again", damage)
@@ -137,7 +137,7 @@ def read_sized(case: Case, size: int) -> tuple[np.ndarray, np.ndarray]:
     return image, (mask > 127).view(np.uint8)
 
 
-class Pruned(Exception):
+class FolderPruned(Exception):
     """A folder of the cache was removed before it could be locked."""
 
 
@@ -145,13 +145,13 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP)  # errors of file systems without locks
 
 
 def lock_shared(folder: Path) -> int:
-    """Lock a folder against pruning until the returned descriptor is closed. Raises `Pruned` or `Damaged`."""
+    """Lock a folder against pruning until the returned descriptor is closed. Raises `FolderPruned` or `Damaged`."""
     try:
         descriptor = os.open(folder / PIXELS, os.O_RDONLY)
     except FileNotFoundError as error:
         if folder.exists() and not (folder / PIXELS).exists():
             raise Damaged(f"{folder / PIXELS} is missing") from error
-        raise Pruned(str(folder)) from error
+        raise FolderPruned(str(folder)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     except OSError as error:
@@ -159,7 +159,7 @@ def lock_shared(folder: Path) -> int:
             raise
     if not _is_still(folder / PIXELS, descriptor):  # pruned between opening and locking
         os.close(descriptor)
-        raise Pruned(str(folder))
+        raise FolderPruned(str(folder))
     with contextlib.suppress(OSError):  # a read-only cache stores no times
         os.utime(folder)
     return descriptor

@@ -45,7 +45,7 @@ class CacheEntry:
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PruneResult:
     """Result of pruning: folders that were removed, and partial folders of killed builds."""
 
     removed: tuple[CacheEntry, ...]
@@ -70,7 +70,7 @@ def cache_entries(cache: Path, datasets: Sequence[Dataset]) -> tuple[CacheEntry,
     )
 
 
-def prune(cache: Path, datasets: Sequence[Dataset], max_bytes: int | None = None) -> Pruned:
+def prune(cache: Path, datasets: Sequence[Dataset], max_bytes: int | None = None) -> PruneResult:
     """Remove entries that no dataset needs, and further ones until `max_bytes` are left; never those in use.
 
     Without `max_bytes`, entries that datasets need are kept, whatever their size. Near-duplicates of datasets are
@@ -89,7 +89,7 @@ def prune(cache: Path, datasets: Sequence[Dataset], max_bytes: int | None = None
         if (entry.dataset is None or too_much) and remove_entry(entry):
             removed.append(entry)
             left -= entry.num_bytes
-    return Pruned(tuple(removed), swept, tuple(one for one in found if one not in removed))
+    return PruneResult(tuple(removed), swept, tuple(one for one in found if one not in removed))
 
 
 def remove_entry(entry: CacheEntry) -> bool:

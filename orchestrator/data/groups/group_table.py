@@ -40,7 +40,7 @@ NOTHING = ("", "nan", "none", "null", "na", "n/a", "#n/a", "#nv", "<na>", "-", "
 
 
 @dataclass(frozen=True)
-class Table:
+class GroupTable:
     """Content of a groups file."""
 
     members: Mapping[str, Membership]  # by stem; contains every case unless there are problems
@@ -62,7 +62,7 @@ def read_groups(
     group_column: str = GROUP,
     center_column: str = CENTER,
     skipped: Collection[str] = (),
-) -> Table:
+) -> GroupTable:
     """Group and center of every stem; columns are named by the user, or known synonyms of the defaults.
 
     Rows of `skipped` names are ignored, and so are rows of other images if every stem has a row.
@@ -71,13 +71,13 @@ def read_groups(
     try:
         rows, headings = read_rows(path, notes)
     except BadData as error:
-        return Table({}, False, tuple(f"{path.name}: {problem}" for problem in error.problems))
+        return GroupTable({}, False, tuple(f"{path.name}: {problem}" for problem in error.problems))
     columns = _columns(rows.values(), headings, (group_column, center_column), stems, notes)
     if columns is None:
-        return Table({}, False, tuple(f"{path.name}: {problem}" for problem in notes.problems))
+        return GroupTable({}, False, tuple(f"{path.name}: {problem}" for problem in notes.problems))
     rows = {n: row for n, row in rows.items() if bare((row.get(columns.name) or "").strip()) not in skipped}
     members = _members(rows, columns, stems, notes)
-    return Table(
+    return GroupTable(
         members,
         columns.group is not None,
         tuple(f"{path.name}: {problem}" for problem in notes.problems),

@@ -36,7 +36,7 @@ from orchestrator.data.masks.verdict import (
 from orchestrator.data.sources.archives import open_source
 from orchestrator.data.sources.collect import Found
 from orchestrator.data.sources.pairs import Membership, Pair, collapsed
-from orchestrator.data.sources.sets import AS_FOUND, Reading
+from orchestrator.data.sources.sets import AS_FOUND, SourceOptions
 from orchestrator.data.sources.skipped import SKIP_BAD, share_skipped, skipped_cases
 
 RESERVED = ("test", "validation")  # names of studies for their own parts
@@ -48,7 +48,7 @@ def add_dataset(
     source: Path,
     *,
     parts: Sequence[str] = (),
-    reading: Reading = AS_FOUND,
+    reading: SourceOptions = AS_FOUND,
     groups: Path | None = None,
     group_column: str = GROUP,
     center_column: str = CENTER,
@@ -134,7 +134,9 @@ def _removed_if_rejected(partial: Path) -> Iterator[None]:
         raise
 
 
-def _blocking_problems(found: Found, unusable: Mapping[str, Sequence[str]], reading: Reading) -> list[str]:
+def _blocking_problems(
+    found: Found, unusable: Mapping[str, Sequence[str]], reading: SourceOptions
+) -> list[str]:
     """Problems that prevent an import; with --skip-bad only if no pair would be left."""
     problems = [str(bad) for bad in found.bad] + [problem for here in unusable.values() for problem in here]
     if reading.skip_bad and (not problems or len(unusable) < len(found.pairs)):

@@ -14,7 +14,7 @@ from orchestrator.common.errors import BadData
 from orchestrator.common.stored_json import sha256_of
 from orchestrator.data.images import POLYP_ABOVE, mask_bytes, read_stored, turned
 from orchestrator.data.masks.levels import grey_levels
-from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskRule, Reading, read_by_rule
+from orchestrator.data.masks.mask_rule import BLACK_AND_WHITE, MaskReading, MaskRule, read_by_rule
 from orchestrator.data.masks.upright import Turn, turn_of
 from orchestrator.data.masks.values import BRIGHT, DARK, RawMask, dark_share, is_plain, read_raw_mask
 
@@ -88,7 +88,7 @@ def inspect_pair(image: Path, mask: Path, rule: MaskRule = BLACK_AND_WHITE) -> t
     ), kept
 
 
-def _can_stay(raw: RawMask, reading: Reading, turn: Turn, rule: MaskRule) -> bool:
+def _can_stay(raw: RawMask, reading: MaskReading, turn: Turn, rule: MaskRule) -> bool:
     """Whether `read_mask` of the original file gives this polyp."""
     if reading.kind or turn.orientation != raw.orientation:
         return False

@@ -81,7 +81,7 @@ BLACK_AND_WHITE = MaskRule()
 
 
 @dataclass(frozen=True)
-class Reading:
+class MaskReading:
     """The interpretation of one mask by a rule."""
 
     polyp: np.ndarray  # bool (H, W), without EXIF rotation
@@ -171,7 +171,7 @@ def _values_of(word: str, label: str, problems: list[str]) -> Wanted:
     return Wanted(word, None, 0, 0, label)
 
 
-def read_by_rule(raw: RawMask, rule: MaskRule) -> Reading:
+def read_by_rule(raw: RawMask, rule: MaskRule) -> MaskReading:
     """Interpretation of one mask by a rule: its polyp, and any irregularities."""
     is_plainly_read = not rule.wanted or (rule.is_published and is_plain(raw))
     reading = _black_and_white(raw) if is_plainly_read else _chosen(raw, rule)
@@ -180,18 +180,18 @@ def read_by_rule(raw: RawMask, rule: MaskRule) -> Reading:
     return replace(reading, polyp=~reading.polyp)
 
 
-def _black_and_white(raw: RawMask) -> Reading:
+def _black_and_white(raw: RawMask) -> MaskReading:
     polyp = grey_levels(raw) > POLYP_ABOVE
     if is_plain(raw):
-        return Reading(polyp, raw.channel or ("deep" if raw.depth != 255 else ""))
+        return MaskReading(polyp, raw.channel or ("deep" if raw.depth != 255 else ""))
     levels = levels_of_values(raw) if raw.colors is None else levels_of_colors(raw)
     kind = "transparent" if raw.has_hidden_colors else "values" if raw.colors is None else "colors"
     if kind != "transparent" and (levels.between > PICTURE or len(levels.keys) > MANY):
         kind = "picture"
-    return Reading(polyp, kind, _named(levels), exact=levels.exact)
+    return MaskReading(polyp, kind, _named(levels), exact=levels.exact)
 
 
-def _chosen(raw: RawMask, rule: MaskRule) -> Reading:
+def _chosen(raw: RawMask, rule: MaskRule) -> MaskReading:
     """The polyp by nearest level; ranges compare exact values if nothing was lost, since a threshold is a range."""
     if rule.by_color:
         levels = levels_of_colors(raw, [one.color for one in rule.wanted if one.color is not None])
@@ -213,7 +213,7 @@ def _chosen(raw: RawMask, rule: MaskRule) -> Reading:
         singles = [known for one, known in zip(rule.wanted, matches, strict=True) if one not in ranges]
         polyp = _any(singles)[levels.of] if singles else np.zeros_like(polyp)
         polyp = polyp | np.any([(raw.values >= one.low) & (raw.values <= one.high) for one in ranges], axis=0)
-    return Reading(
+    return MaskReading(
         polyp,
         raw.channel,
         _named(levels),

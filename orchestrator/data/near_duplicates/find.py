@@ -38,7 +38,7 @@ from orchestrator.data.near_duplicates.comparing import (
 from orchestrator.data.near_duplicates.descriptors import Floats
 from orchestrator.data.near_duplicates.landmark_files import LandmarkFiles, Say
 from orchestrator.data.near_duplicates.numbering import ties_between, ties_of_lone_frames
-from orchestrator.data.near_duplicates.result_files import DatasetPair, ResultFiles, Row
+from orchestrator.data.near_duplicates.result_files import DatasetPair, NearDuplicateRow, ResultFiles
 from orchestrator.data.splits.assign import merge
 
 FOLDER = "leaks"  # of the cache
@@ -121,7 +121,9 @@ def find_near_duplicates(
     )
 
 
-def _near_duplicates(one: Dataset, other: Dataset, rows: Sequence[Row]) -> Iterator[NearDuplicate]:
+def _near_duplicates(
+    one: Dataset, other: Dataset, rows: Sequence[NearDuplicateRow]
+) -> Iterator[NearDuplicate]:
     ids = [{name: f"{dataset.name}/{name}" for name in _names(dataset)} for dataset in (one, other)]
     for row in rows:
         low, high = sorted((ids[0][row.one], ids[1][row.other]))
@@ -130,7 +132,7 @@ def _near_duplicates(one: Dataset, other: Dataset, rows: Sequence[Row]) -> Itera
 
 def _compare_missing(
     missing: Sequence[DatasetPair], result_files: ResultFiles, on_progress: Progress | None, hint: str
-) -> dict[DatasetPair, list[Row]]:
+) -> dict[DatasetPair, list[NearDuplicateRow]]:
     """Compare these pairs of datasets, and write each result as soon as it is known."""
     found = {}
     datasets = {dataset.fingerprint: dataset for pair in missing for dataset in pair}
@@ -160,7 +162,7 @@ def _compare_missing(
     return found
 
 
-def _within(dataset: Dataset, files: LandmarkFiles, run: Run, meter: Meter) -> list[Row]:
+def _within(dataset: Dataset, files: LandmarkFiles, run: Run, meter: Meter) -> list[NearDuplicateRow]:
     """Near-duplicates within a dataset: by image content, and by frame numbers where these follow a video."""
     names, global_descriptors = _names(dataset), files.global_descriptors()
     index = {name: number for number, name in enumerate(names)}
@@ -174,13 +176,13 @@ def _within(dataset: Dataset, files: LandmarkFiles, run: Run, meter: Meter) -> l
     rows = sorted(_row(match, names, names) for match in matches)
     tied = ties_between(names, [row[:2] for row in rows])
     tied += ties_of_lone_frames(names, [*(row[:2] for row in rows), *tied], likeness)
-    return rows + [Row(one, other, "same video", 0, 0.0, 0.0, False) for one, other in tied]
+    return rows + [NearDuplicateRow(one, other, "same video", 0, 0.0, 0.0, False) for one, other in tied]
 
 
-def _row(match: Match, names: Sequence[str], others: Sequence[str]) -> Row:
+def _row(match: Match, names: Sequence[str], others: Sequence[str]) -> NearDuplicateRow:
     alignment = match.alignment
     facts = alignment.num_matches, round(alignment.likeness, 4), round(alignment.overlap, 4)
-    return Row(names[match.i], others[match.j], match.kind, *facts, match.mirrored)
+    return NearDuplicateRow(names[match.i], others[match.j], match.kind, *facts, match.mirrored)
 
 
 def _names(dataset: Dataset) -> list[str]:

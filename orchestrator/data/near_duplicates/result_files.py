@@ -24,7 +24,7 @@ from orchestrator.data.near_duplicates.landmark_files import Say
 DatasetPair = tuple[Dataset, Dataset]
 
 
-class Row(NamedTuple):
+class NearDuplicateRow(NamedTuple):
     """A near-duplicate, with names in their datasets instead of ids: datasets of equal content share a fingerprint."""
 
     one: str
@@ -47,13 +47,13 @@ class ResultFiles:
         names = [one.fingerprint] if one == other else [one.fingerprint, other.fingerprint]
         return self.folder / f"{'-'.join(names)}.json"
 
-    def read(self, one: Dataset, other: Dataset) -> list[Row] | None:
+    def read(self, one: Dataset, other: Dataset) -> list[NearDuplicateRow] | None:
         """The near-duplicates of two datasets; None without a file. A damaged file is reported and removed."""
         path = self.path(one, other)
         try:
             content = json.loads(path.read_bytes())
             if content["checksum"] == _checksum(content["pairs"]):
-                return [Row(*row) for row in content["pairs"]]
+                return [NearDuplicateRow(*row) for row in content["pairs"]]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
@@ -62,12 +62,12 @@ class ResultFiles:
         path.unlink()
         return None
 
-    def read_all(self, pairs: Sequence[DatasetPair]) -> dict[DatasetPair, list[Row]]:
+    def read_all(self, pairs: Sequence[DatasetPair]) -> dict[DatasetPair, list[NearDuplicateRow]]:
         """The near-duplicates of those pairs of datasets that have a file."""
         found = ((pair, self.read(*pair)) for pair in pairs)
         return {pair: rows for pair, rows in found if rows is not None}
 
-    def write(self, one: Dataset, other: Dataset, rows: Sequence[Row]) -> None:
+    def write(self, one: Dataset, other: Dataset, rows: Sequence[NearDuplicateRow]) -> None:
         content = {"checksum": _checksum(rows), "pairs": rows}
         write_atomically(self.path(one, other), json.dumps(content).encode())
 

@@ -23,7 +23,7 @@ from orchestrator.data.sources.collect import Found, collect
 from orchestrator.data.sources.folders import Contents, contents_of, is_image, is_litter
 from orchestrator.data.sources.match import check_pattern
 from orchestrator.data.sources.refusal import nothing_fits
-from orchestrator.data.sources.sets import AS_FOUND, Folders, Reading, Task, chosen, find_sets
+from orchestrator.data.sources.sets import AS_FOUND, Folders, SourceOptions, Task, chosen, find_sets
 from orchestrator.data.sources.unpack import MAX_BYTES, READABLE, archive_kind, unpack
 from orchestrator.data.unusable import Bad
 
@@ -37,7 +37,7 @@ MAX_NESTED = (
 def open_source(
     source: Path,
     staging: Path,
-    reading: Reading = AS_FOUND,
+    reading: SourceOptions = AS_FOUND,
     command: str = "orchestrator data add NAME PATH",
     on_progress: Progress | None = None,
 ) -> Iterator[Found]:
@@ -58,7 +58,7 @@ def open_source(
 
 
 def _recognise(
-    source: Path, staging: Path, reading: Reading, command: str, on_progress: Progress | None
+    source: Path, staging: Path, reading: SourceOptions, command: str, on_progress: Progress | None
 ) -> Found:
     top = source
     written = 0
@@ -101,7 +101,7 @@ def _recognise(
 
 
 def _with_drawn_masks(
-    contents: Contents, sets: Sequence[Folders], reading: Reading, staging: Path
+    contents: Contents, sets: Sequence[Folders], reading: SourceOptions, staging: Path
 ) -> tuple[Contents, Sequence[Folders], list[str]]:
     """Contents, sets, remarks: as given, or, without sets, with masks drawn from LabelMe or COCO outlines."""
     if sets or reading.named or (outlines := read_outlines(contents.files)) is None:
@@ -111,7 +111,7 @@ def _with_drawn_masks(
     return contents, _tried(contents, reading)[0], [drawn_remark(outlines)]
 
 
-def _tried(contents: Contents, reading: Reading) -> tuple[Sequence[Folders], BadData | None]:
+def _tried(contents: Contents, reading: SourceOptions) -> tuple[Sequence[Folders], BadData | None]:
     """The sets, or the error for a folder that the user names and that is missing; it may still be in an archive."""
     try:
         return find_sets(contents.files, reading), None
@@ -129,7 +129,7 @@ def _contents(top: Path, source: Path) -> Contents:
     return contents_of(top, refuse_many)
 
 
-def _resolved(contents: Contents, top: Path, reading: Reading) -> tuple[Contents, Reading]:
+def _resolved(contents: Contents, top: Path, reading: SourceOptions) -> tuple[Contents, SourceOptions]:
     """Contents and reading in which named folders are relative if they lie in the source, and included if elsewhere."""
     named = {"images": reading.images, "masks": reading.masks}
     for option, wanted in list(named.items()):

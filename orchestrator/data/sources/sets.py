@@ -26,7 +26,7 @@ Files = Mapping[str, Sequence[Path]]  # folder, relative and with '/', "" for th
 
 
 @dataclass(frozen=True)
-class Reading:
+class SourceOptions:
     """The user's options for reading a source; by default everything follows from its content."""
 
     parts: tuple[str, ...] = ()  # names of sets, or their beginnings or ends
@@ -54,7 +54,7 @@ class Reading:
         return f" {shlex.join(words)}" * bool(words) + " --skip-bad" * self.skip_bad
 
 
-AS_FOUND = Reading()
+AS_FOUND = SourceOptions()
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Task:
 
     source: str
     command: str  # the user's command, completed in errors to one that would work
-    reading: Reading
+    reading: SourceOptions
     files: Files
     staging: Path  # a temporary folder
 
@@ -93,7 +93,7 @@ class Folders:
         return self.named.get("group", "")
 
 
-def find_sets(files: Files, reading: Reading) -> list[Folders]:
+def find_sets(files: Files, reading: SourceOptions) -> list[Folders]:
     """Every folder of images with its masks, by the first layout that fits, else by the names of folders."""
     published = [] if reading.named else list(_find_published(files))
     claimed = {folder for folders in published for folder in (folders.images, *folders.masks)}
@@ -149,7 +149,7 @@ def _with_roots(sets: Sequence[Folders]) -> list[Folders]:
     ]
 
 
-def _own(found: Sequence[OwnSet], files: Files, reading: Reading) -> list[Folders]:
+def _own(found: Sequence[OwnSet], files: Files, reading: SourceOptions) -> list[Folders]:
     common = num_common([own.meaning.place for own in found])
     sets = []
     for own in found:
@@ -210,7 +210,7 @@ def folders_with_images(files: Files, most: int = 6) -> str:
     return ", ".join(texts[:most]) + rest or "none"
 
 
-def chosen(source: str, command: str, sets: Sequence[Folders], reading: Reading) -> list[Folders]:
+def chosen(source: str, command: str, sets: Sequence[Folders], reading: SourceOptions) -> list[Folders]:
     """The sets that make one dataset: those of the wanted parts, or all if they belong together."""
     if reading.parts:
         wanted = {part: _parts_named(part, sets) for part in reading.parts}

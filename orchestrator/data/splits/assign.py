@@ -10,7 +10,7 @@ from random import Random
 from statistics import median_high
 
 from orchestrator.data.cases import Case
-from orchestrator.data.splits.balance import Balance, Group, Limit, RandomWalk
+from orchestrator.data.splits.balance import Balance, Group, RandomWalk, UnevennessLimit
 
 NUM_SIZES = 4  # classes of polyp area that are balanced, in addition to polyp-free
 MOST_PARTS = 100  # from which a hold-out is drawn
@@ -102,7 +102,7 @@ def assign_groups(
     balance = Balance(groups, num_parts)
     uneven = [balance.unevenness(balance.loads(parts)) for parts in found]
     best = min(range(len(found)), key=lambda place: uneven[place].imbalance)
-    limit = Limit(
+    limit = UnevennessLimit(
         median_high(one.imbalance for one in uneven),
         max(uneven[best].cases, median_high(one.cases for one in uneven)),
         max(uneven[best].empty, median_high(one.empty for one in uneven)),

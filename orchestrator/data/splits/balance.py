@@ -31,19 +31,19 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Limit:
+class UnevennessLimit:
     """Bounds on the unevenness of a partition."""
 
     imbalance: float
     cases: float  # largest difference between two parts
     empty: float  # the same for cases without a polyp
 
-    def wider(self, round: int, largest: float) -> Limit:
+    def wider(self, round: int, largest: float) -> UnevennessLimit:
         """Bounds that double with each round; in the last round parts may differ by the largest group."""
         if round == ROUNDS - 1:
-            return Limit(inf, max(self.cases, largest), inf)
+            return UnevennessLimit(inf, max(self.cases, largest), inf)
         cases = max(self.cases, largest * round / (ROUNDS - 1))
-        return Limit(self.imbalance * 2**round, cases, self.empty + round)
+        return UnevennessLimit(self.imbalance * 2**round, cases, self.empty + round)
 
 
 class Balance:
@@ -74,12 +74,12 @@ class Balance:
             for place, chance in self.columns
         ) / max(1, len(self.columns))
 
-    def unevenness(self, loads: Sequence[Sequence[float]]) -> Limit:
+    def unevenness(self, loads: Sequence[Sequence[float]]) -> UnevennessLimit:
         """The tightest bounds that these parts keep."""
         cases, empty, *_ = map(_spread, zip(*loads, strict=True))
-        return Limit(self.imbalance(loads), cases, empty)
+        return UnevennessLimit(self.imbalance(loads), cases, empty)
 
-    def is_within(self, loads: Sequence[Sequence[float]], limit: Limit) -> bool:
+    def is_within(self, loads: Sequence[Sequence[float]], limit: UnevennessLimit) -> bool:
         """Whether parts with these loads keep the bounds."""
         columns = zip(*loads, strict=True)
         if _spread(next(columns)) > limit.cases or _spread(next(columns)) > limit.empty:
@@ -97,12 +97,12 @@ class RandomWalk:
         self.chance = Random(seed).random
         self.num_groups = sum(map(len, parts))
 
-    def run(self, limit: Limit) -> None:
+    def run(self, limit: UnevennessLimit) -> None:
         """Take STEPS steps per group within the bounds."""
         for _ in range(STEPS * self.num_groups):
             self._step(limit)
 
-    def avoid(self, unwanted: Collection[frozenset[str]], limit: Limit) -> list[list[Group]]:
+    def avoid(self, unwanted: Collection[frozenset[str]], limit: UnevennessLimit) -> list[list[Group]]:
         """The first partition found without a part (a set of group ids) in `unwanted`, else the one with the fewest.
 
         Bounds widen round by round, up to the largest group: parts of a greedy partition never differ by more.
@@ -117,7 +117,7 @@ class RandomWalk:
                     fewest, best = number, self._copy()
         return best
 
-    def _step(self, limit: Limit) -> bool:
+    def _step(self, limit: UnevennessLimit) -> bool:
         """Try to exchange a group for one of another part, or to move it there; return whether this was done."""
         one, other = self._drawn(len(self.parts)), self._drawn(len(self.parts) - 1)
         other += other >= one

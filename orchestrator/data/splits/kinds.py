@@ -54,7 +54,7 @@ class CasePool:
         return Fold(index, name, train, tuple(sorted(val)), self.test, left_out)
 
 
-class Kind(Protocol):
+class SplitKind(Protocol):
     """A method of forming folds."""
 
     @property
@@ -245,13 +245,13 @@ class LeaveOneOut:
         return tuple(folds)
 
 
-def parse_kind(text: str) -> Kind | None:
+def parse_kind(text: str) -> SplitKind | None:
     """The kind of split for a value of --splits; None for an unknown one."""
     if found := re.fullmatch(r"k-fold:(\d+)", text):
         return KFold(int(found[1]))
     if found := re.fullmatch(r"repeated:(\d+)x(\d+)", text):
         return KFold(int(found[2]), int(found[1]))
-    plain: dict[str, Kind] = {
+    plain: dict[str, SplitKind] = {
         "five-fold": KFold(),
         "holdout": SingleFold(),
         "cross-dataset": KFold(to_unseen=True),
@@ -262,8 +262,8 @@ def parse_kind(text: str) -> Kind | None:
     return plain.get(text)
 
 
-def kind_named(name: str) -> Kind | None:
-    """The kind of split with this `Kind.name`; None for an unknown name."""
+def kind_named(name: str) -> SplitKind | None:
+    """The kind of split with this `SplitKind.name`; None for an unknown name."""
     if found := re.fullmatch(r"(\d+)-fold", name):
         return KFold(int(found[1]))
     if found := re.fullmatch(r"repeated-(\d+)x(\d+)", name):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import assign_groups, gather
-from orchestrator.data.splits.kinds import CasePool, Kind, LeaveOneOut, origins_by_group
+from orchestrator.data.splits.kinds import CasePool, LeaveOneOut, SplitKind, origins_by_group
 from orchestrator.data.splits.resplit import checked, kind_of, pool_of
 from orchestrator.data.splits.split_plan import SplitPlan
 
@@ -21,7 +21,7 @@ STRADDLES = "group in training"
 
 
 @dataclass(frozen=True)
-class Part:
+class OuterFoldCases:
     """The cases that one outer fold tests on, and the cases that it cannot use."""
 
     test: tuple[str, ...]
@@ -54,10 +54,13 @@ def outer_plans(
     return tuple(found)
 
 
-def _parts(kind: Kind, pool: CasePool, num_outer: int, seed: int) -> list[Part]:
+def _parts(kind: SplitKind, pool: CasePool, num_outer: int, seed: int) -> list[OuterFoldCases]:
     if not isinstance(kind, LeaveOneOut):
         assigned = assign_groups(pool.groups, num_outer, f"{seed}.outer")
-        return [Part(tuple(sorted(id for group in groups for id in group.cases)), ()) for groups in assigned]
+        return [
+            OuterFoldCases(tuple(sorted(id for group in groups for id in group.cases)), ())
+            for groups in assigned
+        ]
     origin_of = {case.id: kind.origin_of(case) for case in pool.cases}
     spread = origins_by_group(origin_of, pool.group_of)
     parts = []
@@ -65,12 +68,16 @@ def _parts(kind: Kind, pool: CasePool, num_outer: int, seed: int) -> list[Part]:
         names = {origin.id for origin in origins}
         ids = sorted(id for origin in origins for id in origin.cases)
         inside = [id for id in ids if spread[pool.group_of[id]] <= names]
-        parts.append(Part(tuple(inside), tuple(sorted({*ids} - {*inside}))))
+        parts.append(OuterFoldCases(tuple(inside), tuple(sorted({*ids} - {*inside}))))
     return parts
 
 
 def _inner(
-    plan: SplitPlan, kind: Kind, sources: Sequence[Dataset], unseen: Sequence[Dataset], part: Part
+    plan: SplitPlan,
+    kind: SplitKind,
+    sources: Sequence[Dataset],
+    unseen: Sequence[Dataset],
+    part: OuterFoldCases,
 ) -> SplitPlan:
     if not part.test:
         raise BadSplit("--nested", "there are too few groups for a test part")

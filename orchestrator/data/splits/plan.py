@@ -11,7 +11,7 @@ from orchestrator.common.errors import BadSplit
 from orchestrator.common.names import meant
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, hold_out, merge
-from orchestrator.data.splits.kinds import KINDS, CasePool, KFold, Kind, SingleFold, parse_kind
+from orchestrator.data.splits.kinds import KINDS, CasePool, KFold, SingleFold, SplitKind, parse_kind
 from orchestrator.data.splits.proportions import one_group_problem
 from orchestrator.data.splits.published import published_plan
 from orchestrator.data.splits.split_file import read_plan
@@ -121,7 +121,7 @@ def looked_for_near_duplicates(splits: str) -> bool:
 
 
 def _refuse(
-    kind: Kind,
+    kind: SplitKind,
     datasets: Sequence[Dataset],
     holdout: float,
     unseen: Sequence[Dataset],
@@ -168,7 +168,7 @@ def _near_duplicate_problems(
     ]
 
 
-def _too_few(num_groups: int, kind: Kind, holdout: float) -> str:
+def _too_few(num_groups: int, kind: SplitKind, holdout: float) -> str:
     """Error text with what would work with this number of groups."""
     kept = 1 if holdout > 0 else 0
     goal = f"{kind.name} and a hold-out" if kept else f"{kind.name} without a hold-out"

@@ -8,13 +8,13 @@ from dataclasses import replace
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.assign import gather, merge
-from orchestrator.data.splits.kinds import MAX_SEEDS, CasePool, KFold, Kind, SingleFold, kind_named
+from orchestrator.data.splits.kinds import MAX_SEEDS, CasePool, KFold, SingleFold, SplitKind, kind_named
 from orchestrator.data.splits.split_plan import Fold, SplitPlan
 
 FRESH = 7_368_787  # increment between the seeds that are tried
 
 
-def kind_of(plan: SplitPlan) -> Kind | None:
+def kind_of(plan: SplitPlan) -> SplitKind | None:
     """The method that formed the plan's folds; None for folds that a user gave."""
     return None if plan.seed is None else kind_named(plan.kind)
 
@@ -54,7 +54,7 @@ def num_same(plan: SplitPlan, again: SplitPlan) -> int:
 
 def pool_of(
     plan: SplitPlan,
-    kind: Kind,
+    kind: SplitKind,
     sources: Sequence[Dataset],
     unseen: Sequence[Dataset],
     seed: int,

@@ -28,7 +28,7 @@ SLOW = {"gloo": 20e6, "nccl": 200e6}  # bytes per second: a gradient of 100 MB w
 
 
 @dataclass(frozen=True)
-class Part:
+class ExchangeProcess:
     """Configuration of one process of the all-reduce."""
 
     rank: int
@@ -40,7 +40,7 @@ class Part:
     limit_s: float = LIMIT_S
 
 
-def take_part(part: Part, interface: str = "") -> dict[str, Any]:
+def take_part(part: ExchangeProcess, interface: str = "") -> dict[str, Any]:
     """Run one process of the all-reduce; returns its answer. Raises `TimeoutError` and `Failed`."""
     names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     return run_isolated(
@@ -53,11 +53,11 @@ def backend_of(num_gpus: Sequence[int], device: str) -> Literal["gloo", "nccl"]:
     return "nccl" if device != "cpu" and min(num_gpus) > 0 else "gloo"
 
 
-def parts(hosts: Sequence[str], port: int, backend: Literal["gloo", "nccl"]) -> list[Part]:
+def parts(hosts: Sequence[str], port: int, backend: Literal["gloo", "nccl"]) -> list[ExchangeProcess]:
     """One process for each host, on its first GPU; for a single repeated host, one for each GPU."""
     is_one = len(set(hosts)) == 1
     return [
-        Part(rank, len(hosts), hosts[0], port, backend, gpu=rank if is_one else 0)
+        ExchangeProcess(rank, len(hosts), hosts[0], port, backend, gpu=rank if is_one else 0)
         for rank in range(len(hosts))
     ]
 
@@ -87,7 +87,7 @@ def alone(num_gpus: int, device: str, interface: str = "lo") -> list[Result]:
     return [*judge((wrong or answers)[0], each[0], interface)]
 
 
-def judge(answer: dict[str, Any] | Exception, part: Part, interface: str) -> Iterator[Result]:
+def judge(answer: dict[str, Any] | Exception, part: ExchangeProcess, interface: str) -> Iterator[Result]:
     """Results for one answer of an all-reduce; `interface`: that of the node's address, or the chosen one."""
     among_all = f"{part.backend} among {part.size} processes"
     name = f"{'NCCL' if part.backend == 'nccl' else 'GLOO'}_SOCKET_IFNAME"
@@ -109,7 +109,7 @@ def judge(answer: dict[str, Any] | Exception, part: Part, interface: str) -> Ite
         yield warning(f"{found}, slow for gradients", remedy) if rate < SLOW[part.backend] else ok(found)
 
 
-def main(part: Part) -> dict[str, Any]:
+def main(part: ExchangeProcess) -> dict[str, Any]:
     import torch
     import torch.distributed as dist
 
@@ -139,5 +139,5 @@ def main(part: Part) -> dict[str, Any]:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(json.dumps(main(Part(**json.loads(sys.argv[1])))), flush=True)
+    print(json.dumps(main(ExchangeProcess(**json.loads(sys.argv[1])))), flush=True)
     os._exit(0)  # libraries may hang at exit

@@ -25,7 +25,7 @@ OPTION = "--paper-score"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedScore:
     """A score by the name that the user gave."""
 
     name: str  # with @map or @mask where that was asked for
@@ -44,7 +44,7 @@ class Asked:
         return f"of the {read} at {self.size}; {self.score.meaning}"
 
 
-def asked_for(names: Sequence[str], num_cases: int) -> list[Asked]:
+def asked_for(names: Sequence[str], num_cases: int) -> list[RequestedScore]:
     """The scores of these names. Raises `BadData` with every problem: unknown names, scores that need more images."""
     problems, asked = [], []
     for name in dict.fromkeys(names):
@@ -56,7 +56,7 @@ def asked_for(names: Sequence[str], num_cases: int) -> list[Asked]:
         elif num_cases < (least := PAPER_SCORES[base].num_needed):
             problems.append(f"{name} needs {least} images, found {num_cases}")
         else:
-            asked.append(Asked(name, _readings(base)[name]))
+            asked.append(RequestedScore(name, _readings(base)[name]))
     if problems:
         raise BadData(OPTION, problems)
     return asked
@@ -71,7 +71,7 @@ def _readings(base: str) -> dict[str, PaperScore]:
     }
 
 
-def paper_scores_of(bundle: Bundle, cases: Sequence[Case], asked: Sequence[Asked]) -> list[float]:
+def paper_scores_of(bundle: Bundle, cases: Sequence[Case], asked: Sequence[RequestedScore]) -> list[float]:
     """The number of each score, in their order; masks are read as stored. Nothing is predicted where none is asked."""
     if not asked:
         return []

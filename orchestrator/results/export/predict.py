@@ -43,7 +43,7 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionOutcome:
     """Outcome of a prediction over files: those done, failed (with the reason), or passed over."""
 
     out: Path
@@ -146,7 +146,7 @@ def predict_files(
     *,
     probabilities: bool = False,
     device: str = "",
-) -> Predictions:
+) -> PredictionOutcome:
     """Write NAME_mask.png and NAME_overlay.png for every image, videos for every video; see `find_inputs`.
 
     A folder stands for all that is below it, and results lie below `out` as files do below the folder. Paths that do
@@ -180,7 +180,7 @@ def predict_files(
             failed[file] = "; ".join(bad.problems)
         before += steps[file]
         tell(before, 0)
-    found = Predictions(out, tuple(done), tuple(videos), failed, inputs, device)
+    found = PredictionOutcome(out, tuple(done), tuple(videos), failed, inputs, device)
     if done or videos:
         write_atomically(out / TABLE, table(found.rows()), sync=False)
     return found

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.search.budget.limits import Budget, Cost, End, cost_of
+from orchestrator.search.budget.limits import Budget, End, Resources, cost_of
 from orchestrator.search.budget.usage import ResourceUsage
-from orchestrator.search.samplers.stopping_rule import Shown, why_unlikely
+from orchestrator.search.samplers.stopping_rule import ShownTrial, why_unlikely
 
 
 class BudgetGate:
@@ -25,7 +25,7 @@ class BudgetGate:
         self,
         num_trials: int,
         fits_held_back: Callable[[], float],
-        shown: Callable[[], Sequence[Shown]],
+        shown: Callable[[], Sequence[ShownTrial]],
         new_fits: int = 1,
     ) -> bool:
         """Whether another trial may start.
@@ -74,7 +74,7 @@ class BudgetGate:
         limits = ((self.budget.epochs, after.epochs), (self.budget.gpu_hours, after.gpu_hours))
         return all(limit is None or found <= limit for limit, found in limits)
 
-    def cost_of(self, num_fits: float) -> Cost:
+    def cost_of(self, num_fits: float) -> Resources:
         """Expected cost of further fits, from the mean of finished ones."""
         return cost_of(num_fits, self.usage.per_fit(), self.num_lanes(), self.usage.gpus_per_lane)
 
@@ -82,10 +82,10 @@ class BudgetGate:
         self,
         num_trials: int,
         fits_held_back: Callable[[], float],
-        shown: Callable[[], Sequence[Shown]],
+        shown: Callable[[], Sequence[ShownTrial]],
         new_fits: int,
     ) -> End | None:
-        spent = held_back = new = Cost()
+        spent = held_back = new = Resources()
         if self.budget.is_of_training:
             kept = fits_held_back() + self.reserved
             spent, held_back, new = self.usage.spent(), self.cost_of(kept), self.cost_of(new_fits)

@@ -21,15 +21,17 @@ SLACK = 1.1
 
 
 @dataclass(frozen=True)
-class Cost:
+class Resources:
     """An amount of wall time, device time and epochs."""
 
     hours: float = 0.0  # wall time of this run
     gpu_hours: float = 0.0  # time of fits x GPUs per lane; without GPUs a lane counts as one
     epochs: float = 0.0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.hours + other.hours, self.gpu_hours + other.gpu_hours, self.epochs + other.epochs)
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            self.hours + other.hours, self.gpu_hours + other.gpu_hours, self.epochs + other.epochs
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Budget:
         """Whether a limit depends on the cost of fits."""
         return any(limit is not None for limit in (self.hours, self.gpu_hours, self.epochs))
 
-    def used_up(self, num_trials: int, spent: Cost, held_back: Cost, new: Cost) -> End | None:
+    def used_up(self, num_trials: int, spent: Resources, held_back: Resources, new: Resources) -> End | None:
         """The reason why no new trial starts, or None.
 
         `held_back`: expected cost of fits in flight and of the finalists' folds; `new`: of a new trial's first fits.
@@ -122,13 +124,13 @@ class FitCost:
     epochs: float
 
 
-def cost_of(num_fits: float, fit: FitCost | None, num_lanes: int, gpus_per_lane: float) -> Cost:
+def cost_of(num_fits: float, fit: FitCost | None, num_lanes: int, gpus_per_lane: float) -> Resources:
     """Expected cost of further fits; zero before a fit is finished, for nothing is known."""
     if fit is None or not num_fits:
-        return Cost()
+        return Resources()
     waves = math.ceil(num_fits / num_lanes)
     lane_hours = SLACK * fit.lane_seconds / 3600
-    return Cost(waves * lane_hours, num_fits * lane_hours * (gpus_per_lane or 1), num_fits * fit.epochs)
+    return Resources(waves * lane_hours, num_fits * lane_hours * (gpus_per_lane or 1), num_fits * fit.epochs)
 
 
 def _number(value: float) -> str:

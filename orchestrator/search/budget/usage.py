@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from orchestrator.search.budget.limits import Cost, FitCost
-from orchestrator.search.records.fit_records import FitRecord, Stored
+from orchestrator.search.budget.limits import FitCost, Resources
+from orchestrator.search.records.fit_records import FitRecord, StoredFit
 
 # Window of the pace, in seconds.
 PACE_S = 600.0
@@ -28,7 +28,7 @@ class Training:
 class FinishedFits(Protocol):
     """The finished fits of a study: a ledger, or a snapshot of one."""
 
-    def stored(self) -> Iterable[Stored | FitRecord]:
+    def stored(self) -> Iterable[StoredFit | FitRecord]:
         """Fits whose record reads."""
 
 
@@ -103,10 +103,10 @@ class ResourceUsage:
         """Wall time of this run."""
         return (self.clock() - self.started) / 3600
 
-    def spent(self) -> Cost:
+    def spent(self) -> Resources:
         by_workers = self.seconds_of.items()
         gpu_seconds = sum(seconds * (self.gpus_per_worker * workers or 1) for workers, seconds in by_workers)
-        return Cost(self.hours, gpu_seconds / 3600, self.epochs)
+        return Resources(self.hours, gpu_seconds / 3600, self.epochs)
 
     def per_fit(self) -> FitCost | None:
         """Mean cost of finished fits; None before the first."""

@@ -20,7 +20,7 @@ from orchestrator.search.forecast.speed import Speed
 from orchestrator.search.race.rules import Race
 from orchestrator.search.significance import ComparedTrial, all_against
 from orchestrator.search.simulated.lanes import SimulatedLanes
-from orchestrator.search.simulated.memory import Seen
+from orchestrator.search.simulated.memory import SeenTrials
 from orchestrator.search.simulated.study import SimulatedStudy
 from orchestrator.search.simulated.worlds import World
 from orchestrator.search.space.space import Configuration, SearchSpace
@@ -123,7 +123,7 @@ def _compared(study: SimulatedStudy, number: int) -> ComparedTrial:
     return ComparedTrial(number, np.concatenate(scores), tuple(float(values.mean()) for values in scores))
 
 
-def propose_nearby(seen: Seen, seed: int) -> tuple[float, ...]:
+def propose_nearby(seen: SeenTrials, seed: int) -> tuple[float, ...]:
     """Half of the time at random, else near the best so far: it converges as samplers do, at no cost."""
     rng = np.random.default_rng([seed, 7])
     num_parameters = seen.points.shape[1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.common.display import counted
-from orchestrator.search.budget.limits import Budget, Cost, FitCost
+from orchestrator.search.budget.limits import Budget, FitCost, Resources
 from orchestrator.search.records.status import Left
 
 
@@ -42,7 +42,7 @@ def fits_a_configuration(folds_of_configurations: Sequence[int], num_folds: int,
     return (sum(folds_of_configurations) + (1 + num_folds) / 2) / (len(folds_of_configurations) + 1)
 
 
-def forecast(budget: Budget, spent: Cost, ahead: Ahead, pace: Pace) -> Left:
+def forecast(budget: Budget, spent: Resources, ahead: Ahead, pace: Pace) -> Left:
     """The earliest end among the budget's limits, and how it was calculated."""
     ends = [_by_fits(ahead, pace)]
     if ahead.new != 0:

@@ -25,7 +25,7 @@ ChosenBy = Callable[[Sequence[int]], Mapping[int, ArrayLike]]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class IncumbentComparison:
     """A trial minus the incumbent, on the folds both have."""
 
     difference: float  # mean over images
@@ -264,7 +264,7 @@ class PairedScores:
             for number in predictions:
                 self._rank(number)
 
-    def compare(self, number: int, other: int) -> Comparison | None:
+    def compare(self, number: int, other: int) -> IncumbentComparison | None:
         """`number` less `other`, centred within folds so that fit noise is not counted as image noise."""
         shared = self.shared(number, other)
         if not shared:
@@ -280,7 +280,7 @@ class PairedScores:
         of_fits = 2 * noise**2 * float((weights**2).sum())
         total = of_images + of_fits
         freedom = _satterthwaite([of_images, of_fits], [degrees, noise_degrees])
-        return Comparison(float(weights @ by_fold), float(np.sqrt(total)), freedom, len(shared))
+        return IncumbentComparison(float(weights @ by_fold), float(np.sqrt(total)), freedom, len(shared))
 
     def _image_variance(
         self, differences: Mapping[int, NDArray[np.float64]], weights: NDArray[np.float64]

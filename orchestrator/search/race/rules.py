@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from orchestrator.common.names import require_entries
 from orchestrator.scoring.formatting import percent, points
 from orchestrator.search.choices import Action, RuleName
-from orchestrator.search.race.paired_scores import ChosenBy, Comparison, PairedScores
+from orchestrator.search.race.paired_scores import ChosenBy, IncumbentComparison, PairedScores
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,7 @@ def finalist(board: PairedScores, paused: Collection[int], finalists: int) -> in
     return next((number for number in best if number in paused), None)
 
 
-def _numbers(found: Comparison) -> dict[str, float]:
+def _numbers(found: IncumbentComparison) -> dict[str, float]:
     return {
         "difference": found.difference,
         "standard_error": found.standard_error,
@@ -324,7 +324,7 @@ def _numbers(found: Comparison) -> dict[str, float]:
     }
 
 
-def _difference(found: Comparison, incumbent: int) -> str:
+def _difference(found: IncumbentComparison, incumbent: int) -> str:
     folds = "1 fold" if found.folds == 1 else f"{found.folds} folds"
     error = percent(found.standard_error)
     return f"{points(found.difference)} ± {error} Dice points against trial {incumbent} on {folds}"

@@ -13,7 +13,7 @@ from orchestrator.common.stored_json import Unreadable, parse
 from orchestrator.search.choices import Action
 
 
-class _Line(BaseModel):
+class _VerdictLine(BaseModel):
     """One verdict."""
 
     trial: int
@@ -46,7 +46,7 @@ def split_verdicts(log: Path) -> tuple[list[str], list[str]]:
 
 def _is_verdict(line: str) -> bool:
     try:
-        parse(line, _Line)
+        parse(line, _VerdictLine)
     except Unreadable:
         return False
     return True

@@ -40,7 +40,7 @@ class Companion(BaseModel):
     sha256: str
 
 
-class Stored(BaseModel):
+class StoredFit(BaseModel):
     """`record.json` of a fit."""
 
     fit_id: str
@@ -131,9 +131,9 @@ def scored_as(fit_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(fit_ids).encode()).hexdigest()[:20]
 
 
-def read_stored(folder: Path) -> Stored:
+def read_stored(folder: Path) -> StoredFit:
     """The record of a fit without its arrays. Raises `Unreadable`."""
-    stored: Stored = _parse(folder, Stored)
+    stored: StoredFit = _parse(folder, StoredFit)
     if stored.fit_id != folder.name:
         raise Unreadable(f"{RECORD} is that of fit {stored.fit_id}")
     if stored.case_ids and not {*stored.case_ids} <= {*stored.spec.val, *stored.spec.train}:

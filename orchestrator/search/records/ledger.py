@@ -27,7 +27,7 @@ from orchestrator.search.records.fit_records import (
     WEIGHTS,
     FitRecord,
     ScoreRecord,
-    Stored,
+    StoredFit,
     as_files,
     damage,
     is_sound,
@@ -86,7 +86,7 @@ class Ledger:
         except Unreadable:
             return None
 
-    def stored(self) -> Iterator[Stored]:
+    def stored(self) -> Iterator[StoredFit]:
         """Readable records, without their arrays."""
         for folder in folders(self.fits):
             if is_sound(folder):

@@ -25,7 +25,7 @@ from orchestrator.search.samplers.fold_aware_sampler import TIME_LEFT
 from orchestrator.search.samplers.past_trials import NOTE, PastTrial
 from orchestrator.search.samplers.registry import SAMPLERS, sampler_kind
 from orchestrator.search.samplers.sampler_kind import OPTION, SamplerKind
-from orchestrator.search.samplers.single_draw import Shown
+from orchestrator.search.samplers.single_draw import PastTrialStorage
 from orchestrator.search.space.space import Configuration, SearchSpace
 
 MAX_REPEATS = (
@@ -185,14 +185,14 @@ def _sampled(
     directions: Sequence[StudyDirection],
     seed: int,
     time_left: float | None = None,
-) -> tuple[Trial, Shown]:
+) -> tuple[Trial, PastTrialStorage]:
     """The trial that a new sampler proposes after `past`, and the storage that contains them all."""
     with warnings.catch_warnings():
         # TPE's groups and NSGA-III are experimental; some arguments will be removed from Optuna 6.
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", FutureWarning)
         made = kind.make(seed, len(directions))
-        storage = Shown([one.shown for one in past])
+        storage = PastTrialStorage([one.shown for one in past])
         study = optuna.create_study(storage=storage, directions=directions, sampler=made)
         if time_left is not None:
             study.set_user_attr(TIME_LEFT, time_left)

@@ -106,7 +106,7 @@ class ChoiceOfNetworks(SpaceEncoding):
         return snapped
 
 
-class _Line:
+class _NumericAxis:
     """Coordinate, 0 to 1, of a number from low to high, by its logarithm if `log`, in steps if `step`."""
 
     width, length = 1, 1.0
@@ -191,12 +191,12 @@ class _Corners:
         return result
 
 
-def _column(distribution: BaseDistribution) -> _Line | _Order | _Corners:
+def _column(distribution: BaseDistribution) -> _NumericAxis | _Order | _Corners:
     if isinstance(distribution, CategoricalDistribution):
         choices = list(distribution.choices)
         if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
             return _Order(sorted(choices))
         return _Order(choices) if len(choices) == 2 else _Corners(choices)
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        return _Line(distribution.low, distribution.high, distribution.log, distribution.step)
+        return _NumericAxis(distribution.low, distribution.high, distribution.log, distribution.step)
     raise TypeError(f"no place in a box for {distribution}")

@@ -42,7 +42,7 @@ class Posterior(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class FitArguments:
     """Arguments of `GaussianProcess.fit` as bytes: a hashable key for caching fitted models."""
 
     dimensions: int
@@ -55,7 +55,7 @@ class Seen:
     @classmethod
     def of(
         cls, points: Array, values: Array, folds: Array, by_fold: Array | None, weights: Array | None = None
-    ) -> Seen:
+    ) -> FitArguments:
         scores, of_folds = (b"" if one is None else one.tobytes() for one in (by_fold, weights))
         return cls(points.shape[1], points.tobytes(), values.tobytes(), folds.tobytes(), scores, of_folds)
 
@@ -258,7 +258,9 @@ def _likely(
         early = 2 * len(points) // 3
         early -= early % max(1, early // 8)
         scores = None if by_fold is None else by_fold[:early]
-        start = _likely_of(Seen.of(points[:early], values[:early], folds[:early], scores, fold_weights))
+        start = _likely_of(
+            FitArguments.of(points[:early], values[:early], folds[:early], scores, fold_weights)
+        )
         first[: len(start)] = start
     found = optimize.minimize(
         evidence.loss,
@@ -273,7 +275,7 @@ def _likely(
 
 
 @lru_cache(maxsize=32)
-def _likely_of(seen: Seen) -> Array:
+def _likely_of(seen: FitArguments) -> Array:
     return _likely(_Evidence.of(*seen.arrays())[0], *seen.arrays())
 
 

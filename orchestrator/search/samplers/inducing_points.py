@@ -27,8 +27,8 @@ from orchestrator.search.samplers.encoding import Array
 from orchestrator.search.samplers.fold_effects import over_all_folds
 from orchestrator.search.samplers.gaussian_process import (
     JITTER,
+    FitArguments,
     GaussianProcess,
-    Seen,
     matern,
 )
 
@@ -148,11 +148,11 @@ def fitted(
 
     by_fold (N, F): scores on every fold, fold_weights (F,): of folds, as in `GaussianProcess.fit`.
     """
-    return _fitted(Seen.of(points, values, folds, by_fold, fold_weights))
+    return _fitted(FitArguments.of(points, values, folds, by_fold, fold_weights))
 
 
 @lru_cache(maxsize=4)
-def _fitted(seen: Seen) -> Model:
+def _fitted(seen: FitArguments) -> Model:
     kind = GaussianProcess if len(seen.values) // 8 <= EXACT else SparseGaussianProcess
     return kind.fit(*seen.arrays())
 
@@ -165,11 +165,11 @@ def _rough(
     first = min(len(points), int(EXACT * STEP**steps))
     chosen = np.linspace(0, first - 1, SUBSET).astype(int)
     scores = None if by_fold is None else by_fold[chosen]
-    return _exact(Seen.of(points[chosen], values[chosen], folds[chosen], scores, fold_weights))
+    return _exact(FitArguments.of(points[chosen], values[chosen], folds[chosen], scores, fold_weights))
 
 
 @lru_cache(maxsize=4)
-def _exact(seen: Seen) -> GaussianProcess:
+def _exact(seen: FitArguments) -> GaussianProcess:
     return GaussianProcess.fit(*seen.arrays())
 
 

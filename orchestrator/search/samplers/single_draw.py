@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.common.private_api import set_member
 
 
-class Shown(InMemoryStorage):
+class PastTrialStorage(InMemoryStorage):
     """In-memory storage of past trials, numbered from 0, followed by those that are created in it.
 
     Optuna's own copies what is added to it and what is read from it: a tenth of a second for a hundred trials.

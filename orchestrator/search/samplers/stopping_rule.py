@@ -28,7 +28,7 @@ MIN_CONFIGURATIONS_A_PARAMETER = 5
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownTrial:
     """A configuration with its value; sequences are in the order in which configurations were begun."""
 
     params: Mapping[str, Any]
@@ -37,7 +37,7 @@ class Shown:
     folds: int  # that the value rests on
 
 
-def why_unlikely(shown: Sequence[Shown], seed: int = 0) -> str | None:
+def why_unlikely(shown: Sequence[ShownTrial], seed: int = 0) -> str | None:
     """The reason why no improvement is likely; None: one still is, or too little is known."""
     distributions: dict[str, BaseDistribution] = {}
     for one in shown:

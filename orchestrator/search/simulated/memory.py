@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdicts import Verdicts
-from orchestrator.search.samplers.stopping_rule import Shown
+from orchestrator.search.samplers.stopping_rule import ShownTrial
 from orchestrator.search.simulated.worlds import Instance, Point
 
 
@@ -33,7 +33,7 @@ class SimulatedTrial:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenTrials:
     """Trials as a proposer sees them: points (N, D), values (N,), nan in flight, numbers of folds (N,)."""
 
     points: NDArray[np.float64]
@@ -69,7 +69,7 @@ class Seen:
         return tuple(found)
 
 
-Proposer = Callable[[Seen, int], Point]  # and a seed
+Proposer = Callable[[SeenTrials, int], Point]  # and a seed
 
 
 class WorldFits:
@@ -114,7 +114,7 @@ class MemoryState:
         race: Race,
         fits: WorldFits,
         space: Sequence[BaseDistribution],
-        predict: Callable[[Seen], NDArray[np.float64]] | None = None,
+        predict: Callable[[SeenTrials], NDArray[np.float64]] | None = None,
     ) -> None:
         """predict: of points with scores the values by which they are ranked; None: their own scores."""
         self.race, self.fits, self.trials, self.space, self.predict = race, fits, fits.trials, space, predict
@@ -184,9 +184,9 @@ class MemoryState:
         numbers = self.verdicts[number].numbers
         return self.race.estimate(against) + numbers["best_dice"] - numbers["target"]
 
-    def seen(self, numbers: Sequence[int]) -> Seen:
+    def seen(self, numbers: Sequence[int]) -> SeenTrials:
         """Points, estimates and folds of these trials."""
-        return Seen(
+        return SeenTrials(
             np.array([self.trials[number].point for number in numbers]),
             np.array([self.value(number) for number in numbers]),
             np.array([max(1, len(self.trials[number].scores)) for number in numbers], dtype=np.float64),
@@ -245,11 +245,11 @@ class MemoryTrials:
         """Always None: no fit of a world fails."""
         return None
 
-    def shown(self) -> list[Shown]:
+    def shown(self) -> list[ShownTrial]:
         numbers = range(len(self.trials))
         seen = self.state.seen(numbers)
         return [
-            Shown(seen.params(point), seen.named, float(value), int(folds))
+            ShownTrial(seen.params(point), seen.named, float(value), int(folds))
             for point, value, folds in zip(seen.points.tolist(), seen.values, seen.folds, strict=True)
             if np.isfinite(value)
         ]

@@ -19,7 +19,7 @@ from orchestrator.search.simulated.memory import (
     MemoryState,
     MemoryTrials,
     Proposer,
-    Seen,
+    SeenTrials,
     SimulatedTrial,
     WorldFits,
 )
@@ -55,7 +55,7 @@ class SimulatedStudy:
         *,
         lanes: int = 1,
         seed: int = 0,
-        predict: Callable[[Seen], NDArray[np.float64]] | None = None,
+        predict: Callable[[SeenTrials], NDArray[np.float64]] | None = None,
         seconds: Callable[[int, int], float] | None = None,
     ) -> None:
         """predict: values by which trials are ranked. seconds(number, fold): how long a fit takes; default: about 1."""

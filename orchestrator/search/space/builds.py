@@ -23,7 +23,7 @@ from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import load_space
 from orchestrator.search.space.tables import calling_for, existing, in_order, recipe_problems
 from orchestrator.training.gradient_checkpointing import parts_of
-from orchestrator.training.optimization.encoder import Encoder
+from orchestrator.training.optimization.encoder import PretrainedEncoder
 from orchestrator.training.recipe import ENCODER, NO_RESULT, OFF, Recipe
 
 WITH_ENCODER = ("encoder_decoder", "pranet", "polyp_pvt")  # networks that train it
@@ -146,7 +146,7 @@ def _lack(key: str, name: str, network: torch.nn.Module) -> str | None:
 def _trains_encoder(network: torch.nn.Module) -> bool:
     """Whether any parameter of the encoder requires a gradient."""
     plain = Recipe.model_validate({})
-    return bool(Encoder(network, models.encoder_parts(network), plain).parameters)
+    return bool(PretrainedEncoder(network, models.encoder_parts(network), plain).parameters)
 
 
 def _network_variants(space: SearchSpace) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch import nn
 from orchestrator.training.recipe import Recipe
 
 
-class Encoder:
+class PretrainedEncoder:
     """The parts of one network that came with ImageNet weights; without any, a no-op."""
 
     def __init__(self, network: nn.Module, parts: Sequence[str], recipe: Recipe) -> None:

@@ -34,7 +34,7 @@ FINAL_STATES: tuple[State, ...] = ("finished", "stopped", "failed")
 
 
 @dataclass
-class Job:
+class JobState:
     """State of one job."""
 
     payload: bytes
@@ -51,7 +51,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Group:
+class WorkerGroup:
     """The current workers of a lane; each start has new ones."""
 
     name: str
@@ -72,14 +72,14 @@ class Dispatcher:
     """The queue between trials and lanes: an actor in which every call is short or a bounded wait."""
 
     def __init__(self) -> None:
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, JobState] = {}
         self.queue: deque[str] = deque()
         self.closing = False
         self.fault: Exception | None = None  # why queued jobs are not started any more
         self.num_losses = 0  # workers lost to the machine since the last epoch
         # lane -> failures of its workers since they last requested a job
         self.num_failures: dict[int, int] = {}
-        self.lanes: dict[int, Group] = {}  # lanes that are up
+        self.lanes: dict[int, WorkerGroup] = {}  # lanes that are up
         self.changed = asyncio.Condition()
 
     async def submit(self, job_id: str, payload: bytes, follower: str = "") -> None:
@@ -89,7 +89,7 @@ class Dispatcher:
             if job is not None and job.state not in FINAL_STATES:
                 job.followers.add(follower)
                 return
-            self.jobs[job_id] = Job(payload, followers={follower})
+            self.jobs[job_id] = JobState(payload, followers={follower})
             self.queue.append(job_id)
             self.changed.notify_all()
 
@@ -100,7 +100,7 @@ class Dispatcher:
         """
 
         def updates() -> dict[str, JobUpdate]:
-            jobs = {job_id: self.jobs.get(job_id, Job(b"", "stopped")) for job_id in num_seen}
+            jobs = {job_id: self.jobs.get(job_id, JobState(b"", "stopped")) for job_id in num_seen}
             return {
                 job_id: JobUpdate(job.state, tuple(job.rows[num_seen[job_id] :]), job.error)
                 for job_id, job in jobs.items()
@@ -144,7 +144,7 @@ class Dispatcher:
         A lane is up as soon as its group of workers calls this, from these nodes. If more processes were killed on them
         for lack of memory than when the lane's last group began, the machine is to blame for the end of that group.
         """
-        caller, before = Group(group, frozenset(nodes), num_killed), self.lanes.get(lane)
+        caller, before = WorkerGroup(group, frozenset(nodes), num_killed), self.lanes.get(lane)
         if before is not None and before.name != group and num_killed > before.num_killed:
             await self.worker_lost(lane, OUT_OF_MEMORY)
         self.lanes[lane] = caller
@@ -266,7 +266,7 @@ class Dispatcher:
                 job.error = f"tried {MAX_STARTS} times; {job.error or 'its worker was killed each time'}"
         self.changed.notify_all()
 
-    def _end(self, job: Job, state: State, error: str | None) -> None:
+    def _end(self, job: JobState, state: State, error: str | None) -> None:
         job.state, job.error = state, error
         self.changed.notify_all()
 

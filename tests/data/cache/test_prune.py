@@ -19,7 +19,7 @@ import pytest
 
 from orchestrator.common.errors import BadMachine
 from orchestrator.data.cache import frames as cache_module
-from orchestrator.data.cache.frames import Pruned, cached_cases, lock_shared
+from orchestrator.data.cache.frames import FolderPruned, cached_cases, lock_shared
 from orchestrator.data.cache.prune import cache_entries, prune
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
@@ -209,7 +209,7 @@ def test_what_is_pruned_between_building_and_opening_is_built_again(dataset, tmp
 
 
 def test_a_folder_that_is_gone_or_was_swapped_cannot_be_held(tmp_path):
-    with pytest.raises(Pruned):
+    with pytest.raises(FolderPruned):
         lock_shared(tmp_path / "nothing")
 
 

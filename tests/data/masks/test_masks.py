@@ -291,18 +291,18 @@ def test_a_killed_import_is_not_taken_up_under_another_rule(tmp_path):
 
 
 def test_the_few_masks_that_are_unlike_the_others_can_be_skipped_and_most_cannot(tmp_path):
-    from orchestrator.data.sources.sets import Reading
+    from orchestrator.data.sources.sets import SourceOptions
 
     folder = source(tmp_path, GREY, GREY, GREY, painted(WHITE, RED))
     for _ in range(2):  # the second time as it is
-        dataset = add_dataset(tmp_path / "home", "X", folder, reading=Reading(skip_bad=True))
+        dataset = add_dataset(tmp_path / "home", "X", folder, reading=SourceOptions(skip_bad=True))
         assert [case.id for case in dataset.cases] == ["X/c0", "X/c1", "X/c2"]
     assert [str(bad) for bad in dataset.skipped] == [
         "c3: mask is not black and white, but has black 84 %, white 8 %, red 8 %"
     ]
     with pytest.raises(BadData, match="2 of 3 masks"):
         mixed = source(tmp_path / "most", GREY, painted(RED), painted(RED))
-        add_dataset(tmp_path / "home", "Y", mixed, reading=Reading(skip_bad=True))
+        add_dataset(tmp_path / "home", "Y", mixed, reading=SourceOptions(skip_bad=True))
 
 
 def test_wide_dark_rims_are_read_as_they_always_were_and_counted(tmp_path):

@@ -17,7 +17,7 @@ from orchestrator.common.errors import BadData
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.sources.own_folders import EVIDENT
-from orchestrator.data.sources.sets import Reading
+from orchestrator.data.sources.sets import SourceOptions
 
 PATIENTS = ("patient0", "patient1")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
@@ -411,7 +411,7 @@ def test_a_damaged_file_of_an_archive_is_skipped_by_choice_with_its_mask(tmp_pat
     archive.write_bytes(archive.read_bytes().replace(bytes([77] * 99), bytes([78] * 99)))
     with pytest.raises(BadData, match=r"'images/2\.bmp' is damaged"):
         add_dataset(tmp_path / "home", "X", archive)
-    dataset = add_dataset(tmp_path / "home", "X", archive, reading=Reading(skip_bad=True))
+    dataset = add_dataset(tmp_path / "home", "X", archive, reading=SourceOptions(skip_bad=True))
     assert list(groups(dataset)) == ["1", "3"]
     assert [bad.file for bad in dataset.skipped] == ["images/2.bmp", "masks/2.bmp"]
     assert "skipped 1 of 3 cases" in dataset.remarks[-1]
@@ -489,7 +489,7 @@ def test_folders_are_read_by_the_names_that_links_give_them(tmp_path):
     assert dataset.remarks == (
         "2 folders are ignored, as links: x (the same as images), y (the same as masks)",
     )
-    named = Reading(images="x", masks="masks")
+    named = SourceOptions(images="x", masks="masks")
     assert (
         add_dataset(tmp_path / "home", "Y", tmp_path / "source", reading=named).fingerprint
         == dataset.fingerprint

@@ -11,12 +11,12 @@ from optuna.distributions import FloatDistribution
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.search.budget.gate import BudgetGate
-from orchestrator.search.budget.limits import Budget, Cost, End, FitCost, cost_of
+from orchestrator.search.budget.limits import Budget, End, FitCost, Resources, cost_of
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.samplers.encoding import SpaceEncoding
-from orchestrator.search.samplers.stopping_rule import GAIN, Shown, promise, why_unlikely
+from orchestrator.search.samplers.stopping_rule import GAIN, ShownTrial, promise, why_unlikely
 
 
 def test_a_search_needs_a_budget():
@@ -32,23 +32,25 @@ def test_hours_are_finite(limit: float):
 
 def test_the_first_budget_that_is_used_up_ends_the_search_and_says_so():
     budget = Budget(trials=40, gpu_hours=10.0, epochs=5000)
-    assert budget.used_up(39, Cost(99.0, 9.9, 4999), Cost(), Cost()) is None
-    assert budget.used_up(40, Cost(), Cost(), Cost()) == End("trials", "40 of 40 trials were started")
-    end = budget.used_up(39, Cost(0, 10.0, 0), Cost(), Cost())
+    assert budget.used_up(39, Resources(99.0, 9.9, 4999), Resources(), Resources()) is None
+    assert budget.used_up(40, Resources(), Resources(), Resources()) == End(
+        "trials", "40 of 40 trials were started"
+    )
+    end = budget.used_up(39, Resources(0, 10.0, 0), Resources(), Resources())
     assert end == End("gpu_hours", "10 of 10 GPU-hours are spent")
     assert str(budget) == "40 trials or 10 GPU-hours or 5,000 epochs"
 
 
 def test_enough_is_held_back_for_the_finalists():
-    end = Budget(epochs=1000).used_up(7, Cost(epochs=880), Cost(epochs=120), Cost(epochs=8))
+    end = Budget(epochs=1000).used_up(7, Resources(epochs=880), Resources(epochs=120), Resources(epochs=8))
     assert end is not None
     assert end.why == "880 of 1,000 epochs are spent, and 120 are reserved for the folds of the finalists"
 
 
 def test_a_configuration_is_not_begun_that_would_overdraw_the_budget():
-    spent = Cost(epochs=60)
-    assert Budget(epochs=100).used_up(7, spent, Cost(epochs=32), Cost(epochs=8)) is None
-    end = Budget(epochs=99).used_up(7, spent, Cost(epochs=32), Cost(epochs=8))
+    spent = Resources(epochs=60)
+    assert Budget(epochs=100).used_up(7, spent, Resources(epochs=32), Resources(epochs=8)) is None
+    end = Budget(epochs=99).used_up(7, spent, Resources(epochs=32), Resources(epochs=8))
     assert end is not None and end.why == (
         "60 of 99 epochs are spent, and 32 are reserved for the folds of the finalists; another trial starts with 8"
     )
@@ -61,10 +63,10 @@ def test_only_hours_are_of_one_run():
 
 def test_fits_to_come_cost_what_finished_ones_did_in_as_many_waves_as_lanes_need():
     assert cost_of(5, FitCost(3600, 20), num_lanes=2, gpus_per_lane=4) == pytest.approx(
-        Cost(3 * 1.1, 5 * 4 * 1.1, 100)
+        Resources(3 * 1.1, 5 * 4 * 1.1, 100)
     )
     assert cost_of(5, FitCost(3600, 20), num_lanes=5, gpus_per_lane=0).gpu_hours == pytest.approx(5 * 1.1)
-    assert cost_of(5, None, 2, 4) == Cost()
+    assert cost_of(5, None, 2, 4) == Resources()
 
 
 class Clock:
@@ -160,11 +162,11 @@ def hill(x: float, y: float) -> float:
     return 0.8 - 0.3 * ((x - 0.3) ** 2 + (y - 0.6) ** 2)
 
 
-def configuration(num: int, near: float) -> list[Shown]:
+def configuration(num: int, near: float) -> list[ShownTrial]:
     """Settings of two parameters, spread `near` the top of the hill."""
     rng = np.random.default_rng(0)
     points = np.clip([0.3, 0.6] + near * rng.normal(size=(num, 2)), 0, 1)
-    return [Shown({"x": x, "y": y}, {"x": UNIT, "y": UNIT}, hill(x, y), 1) for x, y in points.tolist()]
+    return [ShownTrial({"x": x, "y": y}, {"x": UNIT, "y": UNIT}, hill(x, y), 1) for x, y in points.tolist()]
 
 
 def test_no_improvement_is_likely_once_the_top_is_known():
@@ -177,7 +179,7 @@ def test_improvement_is_likely_where_few_configurations_were_seen_or_all_far_fro
     assert why_unlikely(configuration(9, near=0.25)) is None
     rng = np.random.default_rng(0)
     slope = [
-        Shown({"x": x, "y": y}, {"x": UNIT, "y": UNIT}, 0.5 + 0.3 * x, 1)
+        ShownTrial({"x": x, "y": y}, {"x": UNIT, "y": UNIT}, 0.5 + 0.3 * x, 1)
         for x, y in (rng.random((20, 2)) * [0.5, 1.0]).tolist()
     ]
     assert why_unlikely(slope) is None

@@ -10,7 +10,7 @@ import pytest
 from formula import formula_study, row
 from visits import DiskStudy
 
-from orchestrator.search.budget.limits import Budget, Cost, FitCost
+from orchestrator.search.budget.limits import Budget, FitCost, Resources
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.progress.recorded import recorded_status
@@ -84,7 +84,7 @@ PACE = Pace(FitCost(60.0, 20.0), epochs_per_second=0.5, gpus=4.0)
 
 
 def test_the_time_left_follows_from_fits_epochs_and_pace_and_says_so():
-    left = forecast(Budget(trials=40), Cost(), AHEAD, PACE)
+    left = forecast(Budget(trials=40), Resources(), AHEAD, PACE)
     assert (left.fits, left.seconds) == (20.0, 20 * 20 / 0.5)
     assert left.how == (
         "20 fits: 10 new trials x 1.5 fits, 2.0 in flight, 3 for the finalists; 20 epochs each, 0.5 per second"
@@ -92,20 +92,22 @@ def test_the_time_left_follows_from_fits_epochs_and_pace_and_says_so():
 
 
 def test_the_budget_that_is_used_up_first_says_when():
-    spent = Cost(hours=1.0, gpu_hours=3.0, epochs=900)
+    spent = Resources(hours=1.0, gpu_hours=3.0, epochs=900)
     assert forecast(Budget(trials=40, hours=1.1), spent, AHEAD, PACE).seconds == pytest.approx(360)
     assert forecast(Budget(gpu_hours=4.0), spent, replace(AHEAD, new=None), PACE).seconds == 900
     assert forecast(Budget(epochs=1000), spent, replace(AHEAD, new=None), PACE).seconds == 200
 
 
 def test_nobody_can_tell_when_no_improvement_is_likely():
-    left = forecast(Budget(until_unlikely=True), Cost(), replace(AHEAD, new=None), PACE)
+    left = forecast(Budget(until_unlikely=True), Resources(), replace(AHEAD, new=None), PACE)
     assert (left.seconds, left.how) == (None, "until no improvement is likely")
-    assert forecast(Budget(trials=40, until_unlikely=True), Cost(), AHEAD, PACE).how.startswith("at most ")
+    assert forecast(Budget(trials=40, until_unlikely=True), Resources(), AHEAD, PACE).how.startswith(
+        "at most "
+    )
 
 
 def test_before_the_first_fit_there_is_no_estimate():
-    left = forecast(Budget(trials=40), Cost(), AHEAD, Pace(None, None, 1.0))
+    left = forecast(Budget(trials=40), Resources(), AHEAD, Pace(None, None, 1.0))
     assert (left.seconds, left.fits) == (None, 20.0)
 
 

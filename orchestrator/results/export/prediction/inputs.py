@@ -138,7 +138,7 @@ def _sorted_out(path: Path, out: Path | None) -> tuple[list[Path], dict[Path, st
     others: dict[Path, str] = {}
     num_results = 0
     contents = contents_of(path)
-    earlier = {path / name for name, files in contents.files.items() if has_results(files)} - {out}
+    earlier = {path / name for name, files in contents.files.items() if has_results(files)}
     for file in (file for files in contents.files.values() for file in files):
         if apart is not None and apart in file.resolve().parents:
             num_results += 1
