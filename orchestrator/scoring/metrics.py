@@ -107,7 +107,7 @@ def choosing_metric(given: str) -> str:
     name = _without_alias(given)
     if name in REGISTRY and name not in CHOOSING:
         raise ValueError(
-            f"no trial is chosen by {name}, a distance: the lower the better, and undefined where a mask is empty; "
+            f"no trial is chosen by {name}, a distance: the lower the better, and a mere convention where a mask is empty; "
             "nsd, the share of both outlines that lies near the other one, would do"
         )
     if name not in CHOOSING:

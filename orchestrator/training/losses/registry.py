@@ -5,7 +5,7 @@ bce                       binary cross-entropy, mean over pixels
 mse                       squared error of the probabilities, mean over pixels
 dice, iou                 one minus the soft overlap, one pixel added to both parts of the fraction
 bce_dice, bce_iou         their sums
-bce_squared_dice          with squares in the lower part of Dice's fraction, as in V-Net (arXiv:1606.04797)
+bce_squared_dice          BCE + Dice with squares in the lower part of its fraction, as in V-Net (arXiv:1606.04797)
 structure                 weighted BCE + weighted IoU, as in PraNet's paper: pixels near an edge weigh more
 structure_unweighted_bce  the same with plain BCE: what PraNet's published code, and code after it, computes
 structure_pixel_iou       weighted BCE + IoU of single pixels, averaged with the same weights: UACANet's

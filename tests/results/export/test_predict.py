@@ -326,6 +326,15 @@ def test_results_of_an_earlier_run_below_the_images_are_no_images(exported: Path
     assert "out (where results go, with 5 files)" in second.inputs.passed_over_line()
 
 
+@pytest.mark.parametrize("out", [str, os.path.relpath])
+def test_results_between_the_images_are_no_images_the_next_time(exported: Path, images: Path, out):
+    bundle = Bundle.load(exported)
+    (images / "broken.png").unlink(missing_ok=True)
+    first, second = (predict_files(bundle, [images], Path(out(images))) for _ in range(2))
+    assert [one.image for one in first.done] == [one.image for one in second.done]
+    assert set(second.inputs.passed_over.values()) >= {"result of an earlier prediction"}
+
+
 @pytest.mark.parametrize("first", ["masks", "."])
 def test_results_of_an_earlier_run_in_another_folder_are_no_images(exported: Path, images: Path, first: str):
     bundle = Bundle.load(exported)
