@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 def fit(
     file: SpaceFile,
     data: Data,
-    fold: Annotated[int, typer.Option(min=0, help="Which fold.")] = 0,
+    fold: Annotated[int, typer.Option(min=0, help="Fold to train, counted from 0.")] = 0,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value instead of the baseline's.")
+        list[str] | None, typer.Option("--set", help="Parameter to change from the baseline, as key=value.")
     ] = None,
     splits: Splits = "five-fold",
     holdout: Holdout = 0.1,
@@ -46,20 +46,18 @@ def fit(
     device: Device = "auto",
     export: Annotated[
         Path | None,
-        typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
+        typer.Option(callback=absolute, help="Folder to export the model to: weights, ONNX, config, card."),
     ] = None,
     yes: Yes = False,
-    log: Annotated[
-        bool, typer.Option("--log", help="Write a run with curves and scores into MLflow.")
-    ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Log curves and scores as a run in MLflow.")] = False,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train one fit in this process, without Ray. Run again, it goes on from its checkpoint.
+    """Train one fit in this process, without Ray. Run the same command again to continue from its checkpoint.
 
-    Scores are percent here, from 0 to 1 in JSON and MLflow.
+    Scores are in percent here, from 0 to 1 in JSON and MLflow.
     """
     from orchestrator.api import fits
 

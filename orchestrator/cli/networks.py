@@ -22,7 +22,7 @@ LISTED = (
     "gmac",
 )  # by `models --json`
 
-app = typer.Typer(help="Networks: list them, show one.", invoke_without_command=True)
+app = typer.Typer(help="List networks, or show one.", invoke_without_command=True)
 
 
 @app.callback()
@@ -30,10 +30,13 @@ def models_list(
     context: typer.Context,
     as_json: AsJson = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table in Markdown, with where sizes are printed.")
+        bool,
+        typer.Option(
+            "--markdown", help="Print the table in Markdown, with the places where sizes are published."
+        ),
     ] = False,
 ) -> None:
-    """Show every network: paper, parameters, cost, and how far its size is from the one in print."""
+    """List all networks: paper, parameters, cost, and how far the size is from the published one."""
     if context.invoked_subcommand is not None:
         return
     from orchestrator.api.networks import SIDES, largest_difference, markdown_table, networks
@@ -72,17 +75,18 @@ def models_list(
         )
     show_table(table)
     out.print(
-        "trained: where some parameters are frozen; "
-        "with statistics: including BatchNorm's running means and variances, as Keras and some papers count; "
-        "difference: to the size in print, of whichever of both counts is nearer; "
-        "GMAC: billions of multiply-accumulates for one image of so many pixels a side"
+        "trained: given where some parameters are frozen; with statistics: including BatchNorm's running means and "
+        "variances, as Keras and some papers count; "
+        "difference: from the size in print to the nearer of the two counts; GMAC: billions of multiply-accumulates "
+        "for one square image of this side in pixels"
     )
     out.print(largest_difference(rows), highlight=False)
 
 
 @app.command("show")
 def models_show(
-    name: Annotated[str, typer.Argument(help="A network of `orchestrator models`.")], as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="Network, as `orchestrator models` names it.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show a network's structure, its parameters for search spaces, and its search-space file."""
     from orchestrator.api.networks import network

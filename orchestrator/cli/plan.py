@@ -38,7 +38,7 @@ def plan(
     file: SpaceFile,
     data: Data,
     gpus: Annotated[
-        int, typer.Option(min=1, help="Devices that the study will have, like the one this runs on.")
+        int, typer.Option(min=1, help="Number of devices that the study will have, each like the one here.")
     ],
     given: Mapping[str, Any],
     price: Annotated[
@@ -83,8 +83,8 @@ def plan(
     show_table(_table(found.rows, price, title))
     best = found.soonest
     out.print(
-        f"soonest with --workers-per-fit {best.width}: {counted(best.num_lanes, 'lane')}. Epochs are counted in full, "
-        "for patience cannot be foreseen; exchange of gradients is computed, not measured.",
+        f"finishes soonest with --workers-per-fit {best.width}: {counted(best.num_lanes, 'lane')}. All epochs are "
+        f"counted, as early stopping cannot be foreseen; the exchange of gradients is computed, not measured.",
         highlight=False,
     )
     if len(found.fit_seconds) > 1:

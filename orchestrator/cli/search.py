@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from orchestrator.api.study import Study
 
 
-StudyName = Annotated[str | None, typer.Option(help="Name. Default: made of SPACE, the data and the split.")]
+StudyName = Annotated[
+    str | None, typer.Option(help="Name of the study. Default: made from SPACE, the data and the split.")
+]
 
 
 @study_options()
@@ -63,16 +65,16 @@ def search(
 ) -> None:
     """Search hyperparameters; every trial is cross-validated. Run the same command again to resume.
 
-    One of --trials, --hours, --gpu-hours, --epochs and --until-unlikely is needed; of several the first ends the
-    search. Then no new configuration is begun, but those that may win still get all their folds, as far as the budget
-    goes: of hours, GPU-hours and epochs enough is held back for them, by an estimate. Only --hours is hard:
-    what is not finished then waits for the next run, and no champion is named before the finalists were re-evaluated.
+    At least one of --trials, --hours, --gpu-hours, --epochs and --until-unlikely is needed; the first one reached ends
+    the search. No new configuration is started then, but those that may still win get all their folds if the budget
+    allows: an estimate of the hours, GPU-hours and epochs they need is held back. Only --hours is a hard limit:
+    unfinished work waits for the next run, and no champion is named before the finalists have been re-evaluated.
 
-    Ctrl-C stops after the epochs in flight, a second one at once; so does SIGUSR1, until SIGTERM follows; SIGTERM and
-    SIGHUP wait ten seconds for them. All can be resumed: exit code 130 after Ctrl-C, 75 after the others, and 2 where
-    a disk is full or a node is lost.
+    Ctrl-C stops the search after the current epochs, a second Ctrl-C at once. SIGUSR1 also waits for these epochs,
+    until SIGTERM follows; SIGTERM and SIGHUP wait ten seconds for them. The search can be resumed in every case: the
+    exit code is 130 after Ctrl-C, 75 after the other signals, and 2 if a disk is full or a node is lost.
 
-    With --nested K there are K + 1 studies, one after another, and each may spend the whole budget.
+    With --nested K, K + 1 studies run one after another, and each may spend the whole budget.
     """
     if address.startswith(("ray://", "http://", "https://")):  # data, home and machine are the cluster's
         refuse_before_upload(file, given)
@@ -113,7 +115,7 @@ def _run(asked: Study, *, as_json: bool) -> None:
     leaderboard(asked.name, home=asked.home, as_json=as_json)
     if champion is None:
         note(
-            "the hours were over before the finalists were re-evaluated, so no champion is named yet; the same "
+            "the hours were used up before the finalists were re-evaluated, so no champion is named yet; the same "
             f"command continues from here (study {asked.name})"
         )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NETWORK = "network"
 
-app = typer.Typer(help="Search-space files: check, describe.", no_args_is_help=True)
+app = typer.Typer(help="Check, combine and describe search-space files.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -48,7 +48,7 @@ def _describe(space: SearchSpace, baseline: Mapping[str, Any]) -> None:
     for name, (low, high) in space.sweeps.items():
         _line(name, f"{low:g} to {high:g}")
     if fixed := {name: value for name, value in space.fixed.items() if name != NETWORK}:
-        out.print("fixed; what a file does not name has its default:")
+        out.print("fixed; anything that the file does not name has its default:")
     for name, value in fixed.items():
         _line(name, str(value))
 
@@ -84,12 +84,12 @@ def _facts_of(space: SearchSpace) -> dict[str, Any]:
 @app.command("combine")
 def space_combine(
     files: Annotated[
-        list[Path], typer.Argument(help="Search-space files, or names of those that come with it.")
+        list[Path], typer.Argument(help="Search-space files, or names of those that come with the program.")
     ],
 ) -> None:
-    """Print one search space of several, in which the network is a choice.
+    """Combine several search spaces into one in which the network is a choice, and print it.
 
-    What all files say alike stands once; everything else stands in tables of its network, such as [unet.search].
+    What is the same in all files is written once; the rest is in tables of each network, such as [unet.search].
     """
     from orchestrator.api import inputs
 

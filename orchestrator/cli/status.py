@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 
 def status(
-    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every second until it ends.")] = False,
+    study: Annotated[
+        str | None, typer.Argument(help="Name of the study. Default: the one worked on last.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh every second until the study ends.")
+    ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a study stands: trials, folds, lanes, pace, the best so far, time left.
+    """Show the progress of a study: trials, folds, lanes, pace, the best so far, time left.
 
-    Works from another shell or machine while it runs, and after it ended or was killed. With --watch and --json, a line
-    of JSON a second. Scores are percent here, from 0 to 1 in JSON, where `estimate` is what the race takes a trial to
-    be worth, imputed where folds are missing.
+    Works from another shell or machine while the study runs, and after it ended or was killed. With --watch and --json,
+    print a line of JSON every second. Scores are in percent here, from 0 to 1 in JSON, where `estimate` is the score
+    that the race expects of a trial, imputed where folds are missing.
     """
     from orchestrator.api.studies import load_study
     from orchestrator.cli.console.reading import ON_DAMAGE
@@ -65,4 +69,4 @@ def _show(now: Status) -> None:
     out.print(picture(now, out), highlight=False, soft_wrap=False)
     where = f"process {now.pid} on {now.host}" if now.pid else "an unknown process"
     last = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now.heartbeat))
-    out.print(f"{WORDS[now.state]}; {where}, last heard of {last}", highlight=False, style="dim")
+    out.print(f"{WORDS[now.state]}; {where}, last heard from at {last}", highlight=False, style="dim")

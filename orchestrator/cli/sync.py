@@ -11,15 +11,17 @@ from orchestrator.terminal.printing import out, print_json
 
 
 def sync(
-    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(help="Name of the study. Default: the one worked on last.")
+    ] = None,
     home: Home = DEFAULT_HOME,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what MLflow, or the CSV files, lack of a study, from its records on disk.
+    """Write to MLflow or the CSV files what they lack of a study, from its records on disk.
 
-    For a server that was away when the search ended, or another one. Nothing is trained, and nothing written twice.
-    Exit code 2 if the server does not answer.
+    For a server that was unreachable when the search ended, or for another one. Nothing is trained, and nothing is
+    written twice. The exit code is 2 if the server does not answer.
     """
     from orchestrator.api import studies
 

@@ -34,40 +34,45 @@ PLANNED_TRIALS = 40  # configurations of a forecast that is given no number
 class StudySpec:
     """Options of a study: objectives, constraints, sampler, race, budget, seed; neither search space nor data."""
 
-    trials: Annotated[int | None, Ge(1), Option("Configurations to try; those of earlier runs count.")] = None
+    trials: Annotated[
+        int | None, Ge(1), Option("Number of configurations to try, including those of earlier runs.")
+    ] = None
     hours: Annotated[
         float | None,
         Ge(0),
-        Option("Wall time of this run; fits in flight then stop after their epoch. Run again to continue."),
+        Option(
+            "Wall time of this run; running fits then stop after their current epoch. Run again to continue."
+        ),
     ] = None
     gpu_hours: Annotated[
         float | None,
         Ge(0),
         Option(
-            "GPU-hours of all fits (time x GPUs held) over all runs; without GPUs, hours of fits in CPU lanes."
+            "GPU-hours of all fits (time x GPUs held) in all runs; without GPUs, hours of fits in CPU lanes."
         ),
     ] = None
-    epochs: Annotated[int | None, Ge(1), Option("Training epochs of all fits, over all runs.")] = None
+    epochs: Annotated[int | None, Ge(1), Option("Training epochs of all fits, in all runs.")] = None
     until_unlikely: Annotated[
         bool,
         Option(
-            "Stop when no improvement is likely: when a model of all configurations expects less than 0.1 Dice points "
-            "over the incumbent, three configurations in a row.",
+            "Stop when no improvement is likely: when a model of all configurations expects a gain of less than 0.1 "
+            "Dice points over the incumbent, for three configurations in a row.",
             flag="--until-unlikely",
         ),
     ] = False
     race: Annotated[
         RuleName | None,
         Option(
-            "The rule that decides which trial is given another fold; none: every trial gets all. Default: paired; "
-            "with several objectives none."
+            "Rule that decides which trial gets another fold; none: every trial gets all folds. Default: paired; with "
+            "several objectives, none."
         ),
     ] = None
     objectives: Annotated[
         tuple[GoalName, ...],
         Option(
-            "Objective: mean over images (default), worst-fold, center-mean or worst-center. Repeat for "
-            "further objectives, also minimised ones: parameters, gmacs, inference_ms; the first names the champion.",
+            "Objective: mean over images (default), worst-fold, center-mean or worst-center. Repeat for further "
+            "objectives; these can also be parameters, gmacs or inference_ms, which are minimised. The first one "
+            "decides the champion.",
             is_fixed=True,
             flag="--objective",
         ),
@@ -75,8 +80,8 @@ class StudySpec:
     constraints: Annotated[
         tuple[str, ...],
         Option(
-            "Limit on the cost of the champion: 'parameters<=5e6', also gmacs, inference_ms. Repeat for several. "
-            "Configurations that are known to exceed it are not trained, except the baseline.",
+            "Limit on the cost of the champion, such as 'parameters<=5e6'; also gmacs or inference_ms. Repeat for "
+            "several. Configurations that are known to exceed it are not trained, except the baseline.",
             is_fixed=True,
             flag="--constraint",
         ),
@@ -84,26 +89,26 @@ class StudySpec:
     sampler: Annotated[
         SamplerName | None,
         Option(
-            "Hyperparameter sampler. surrogate (default): a model predicts the score of every configuration from "
-            "the trials so far, and the one with the largest expected gain is tried. tpe (default for several "
-            "objectives): values that good trials have more often than bad ones. gp: like surrogate, but takes scores "
-            "on one fold for scores on all. random: draws from the search space. Or any sampler of Optuna, "
+            "Hyperparameter sampler. surrogate (default): predicts the score of every configuration from the trials "
+            "so far, and tries the one with the largest expected gain. tpe (default for several objectives): prefers "
+            "values that are more frequent in good trials than in bad ones. gp: like surrogate, but takes scores on "
+            "one fold for scores on all folds. random: draws from the search space. Or any sampler of Optuna, "
             "'optuna:CmaEsSampler()', or of OptunaHub, 'optunahub:PACKAGE.CLASS()'."
         ),
     ] = None
     warm_start: Annotated[
         tuple[str, ...],
         Option(
-            "Earlier study, of this home or an experiment in MLflow, whose five best configurations are tried right "
-            "after the baseline, where they fit. Repeat for several.",
+            "Earlier study in this home, or experiment in MLflow, whose five best configurations are tried right "
+            "after the baseline, if they fit. Repeat for several.",
             is_fixed=True,
         ),
     ] = ()
     storage: Annotated[
         str | None,
         Option(
-            "Database that keeps the trials, as a URL without a password: postgresql://user@host/name, mysql, "
-            "sqlite. Default: a journal file in the study's folder. A study stays where it was begun.",
+            "Database for the trials, as a URL without a password: postgresql://user@host/name, mysql, "
+            "sqlite. Default: a journal file in the study's folder. A study keeps the storage that it was started with.",
             is_fixed=True,
             env="ORCHESTRATOR_STORAGE",
         ),
@@ -112,16 +117,16 @@ class StudySpec:
         int | None,
         Ge(2),
         Option(
-            "Number of outer folds. For each one a study of the same budget searches without its cases first and is "
-            "scored on them: an estimate, without selection bias, of the score of the whole search on new images."
+            "Number of outer folds. For each, a study with the same budget first searches without its cases and is "
+            "then scored on them: an estimate, free of selection bias, of the score of the whole search on new images."
         ),
     ] = None
     rescore: Annotated[
         int,
         Ge(0),
         Option(
-            "Maximum number of finalists (the best trial, and those that are not significantly different from it) that "
-            "are re-evaluated on re-drawn folds with new seeds before the champion is chosen; 0: none."
+            "Maximum number of finalists (the best trial and those not significantly different from it) to "
+            "re-evaluate on re-drawn folds with new seeds before the champion is chosen; 0: none."
         ),
     ] = 3
     seed: Annotated[

@@ -253,7 +253,7 @@ def test_status_of_a_killed_study_comes_from_ledger_and_journal(run, home, monke
     finally:
         file.unlink()
     assert "raced: killed, or its machine is gone; the same command continues from here" in text
-    assert "process 7 on here, last heard of" in text
+    assert "process 7 on here, last heard from at" in text
     assert told["state"] == "killed" and told["fits_done"] == 7
     assert [view["number"] for view in told["trials"] if view["state"] == "complete"] == [0]
 

@@ -30,11 +30,11 @@ def absolute(path: Path | None) -> Path | None:
 
 
 FitsPerGpu = Annotated[
-    int, typer.Option(help="Fits of one worker that share a GPU, each with its part of the memory.")
+    int, typer.Option(help="Number of one-worker fits that share a GPU, each with its part of the memory.")
 ]
 MaxLanes = Annotated[
     int | None,
-    typer.Option(help="Most fits in parallel. Default: as many as the cluster holds."),
+    typer.Option(help="Maximum number of fits in parallel. Default: as many as the cluster has room for."),
 ]
 SpaceFile = Annotated[
     Path,
@@ -45,7 +45,7 @@ SpaceFile = Annotated[
 Home = Annotated[
     Path,
     typer.Option(
-        envvar="ORCHESTRATOR_HOME", help="Where datasets, studies and MLflow live; shared by all nodes."
+        envvar="ORCHESTRATOR_HOME", help="Folder of datasets, studies and MLflow; shared by all nodes."
     ),
 ]
 Cache = Annotated[
@@ -53,36 +53,36 @@ Cache = Annotated[
     typer.Option(
         envvar="ORCHESTRATOR_CACHE",
         callback=absolute,
-        help="Where decoded images are kept; a fast local disk. Default: HOME/cache.",
+        help="Folder for decoded images, on a fast local disk. Default: HOME/cache.",
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Device = Annotated[DeviceName, typer.Option(help="Device to train on.")]
 PredictDevice = Annotated[
     DeviceName,
-    typer.Option(help="Device to predict on. auto: a GPU where there is one, with PyTorch; else the CPU."),
+    typer.Option(help="Device to predict on. auto: a GPU (with PyTorch) if there is one, else the CPU."),
 ]
 Formats = Annotated[
     str | None,
     typer.Option(
-        help="What --export writes besides the weights, separated by commas: onnx (always), pipeline (image of any "
-        "size in, mask out), torch-export, fp16, int8 (with their loss of Dice), triton. Default: onnx,pipeline, which "
-        "are made in seconds and serve without further code."
+        help="Comma-separated formats for --export to write besides the weights: onnx (always), pipeline (takes an "
+        "image of any size, gives its mask), torch-export, fp16, int8 (with their loss of Dice), triton. Default: "
+        "onnx,pipeline, which take seconds to write and need no further code to run."
     ),
 ]
 Address = Annotated[
     str,
     typer.Option(
-        help="auto: a running Ray cluster, else this machine; local: this machine; HOST:PORT of a head node; "
-        "or ray://HOST:PORT or http://HOST:8265, where a search becomes a job, as `submit` makes one."
+        help="auto: a running Ray cluster, else this machine; local: this machine; HOST:PORT: a head node; "
+        "ray://HOST:PORT or http://HOST:8265: run the search there as a job, as `submit` does."
     ),
 ]
 Width = Annotated[
     int | None,
     typer.Option(
-        help="Data-parallel workers of one fit; does not change its result. Default: what ends soonest by a few steps "
-        "that are timed first, where a node has several GPUs; else 1.",
+        help="Data-parallel workers per fit; does not change the result. Default: if a node has several GPUs, time a "
+        "few steps and use the number that should finish soonest; else 1.",
     ),
 ]
 Data = Annotated[list[str], typer.Option(help="Dataset to train on; repeat for several.")]
@@ -102,29 +102,30 @@ Holdout = Annotated[
     typer.Option(
         min=0,
         max=0.5,
-        help="Share of the cases set aside for the champion's test; with --splits holdout as many again are validated.",
+        help="Share of the cases held out to test the champion; with --splits holdout, as many again are for "
+        "validation.",
     ),
 ]
 NearDuplicates = Annotated[
     bool,
     typer.Option(
         "--near-duplicates/--no-near-duplicates",
-        help="Look for frames that show the same place, within and between datasets, and never part them; minutes for "
-        "a thousand frames, once. The file of a split that was written before is used as it is.",
+        help="Find frames that show the same place, within and between datasets, and keep them on one side of a "
+        "split; takes minutes for a thousand frames, once. An existing split file is used as it is.",
     ),
 ]
 Metric = Annotated[str, typer.Option(help="dice, iou, precision, recall, f2 or accuracy.")]
 ChoosingMetric = Annotated[
     str,
     typer.Option(
-        help="dice, iou, precision, recall, f2 or accuracy; or, of masks, nsd, boundary_f or lesion_f1: the best of "
-        "the trials whose networks are kept, which predict their validation images on --device, once."
+        help="dice, iou, precision, recall, f2 or accuracy; or a metric of masks, nsd, boundary_f or lesion_f1, which "
+        "compares only trials whose networks are kept: these predict their validation images on --device, once."
     ),
 ]
 MaskMetric = Annotated[
     str,
     typer.Option(
-        help="Metric that orders the cases: dice, iou, precision, recall, f2, accuracy, hausdorff, hausdorff95 (hd95), "
+        help="Metric to sort the cases by: dice, iou, precision, recall, f2, accuracy, hausdorff, hausdorff95 (hd95), "
         "nsd, boundary_f or lesion_f1."
     ),
 ]
@@ -183,8 +184,8 @@ def warn_of_password(context: typer.Context, uri: str | None) -> str | None:
     source = context.get_parameter_source("tracking_uri")
     if uri is not None and has_secret(uri) and source is not None and source.name == "COMMANDLINE":
         err.print(
-            "--tracking-uri holds a password or a token, and `ps` and Ray's dashboard show the command lines of "
-            "programs; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, keep it apart",
+            "--tracking-uri holds a password or a token, and `ps` and Ray's dashboard show command lines to other "
+            "users; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, instead",
             highlight=False,
         )
     return uri
@@ -195,7 +196,7 @@ TrackingUri = Annotated[
     typer.Option(
         envvar="MLFLOW_TRACKING_URI",
         callback=warn_of_password,
-        help="MLflow server. Default: SQLite in HOME. Its password belongs in MLFLOW_TRACKING_USERNAME and "
+        help="MLflow server. Default: SQLite in HOME. Put its user and password in MLFLOW_TRACKING_USERNAME and "
         "MLFLOW_TRACKING_PASSWORD, or a token in MLFLOW_TRACKING_TOKEN.",
     ),
 ]
