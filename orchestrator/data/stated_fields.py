@@ -8,8 +8,8 @@ FIELDS = {
     "source": "Where it is from: a URL, a paper, a hospital.",
     "annotators": "Who drew the masks, and how they were checked.",
     "dates": "When the images were taken, such as 2012-2018.",
-    "inclusion": "Which images were taken into it, and which were not.",
+    "inclusion": "Which images were included, and which were not.",
     "centers": "Hospitals, with countries.",
     "devices": "Endoscopes and processors.",
-    "citation": "How it wants to be cited.",
+    "citation": "How the dataset should be cited.",
 }

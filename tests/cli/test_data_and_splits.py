@@ -70,7 +70,7 @@ def test_json_about_data_is_all_that_stdout_holds(run: Run):
 def test_frames_of_one_place_are_listed_and_kept_together_unless_told_not_to(run: Run):
     done = run("data leaks drawn --json")
     assert done.code == 0 and set(done.json) == {"near_duplicates", "groups"}
-    assert "pairs of frames of one place" in run("data leaks drawn").out
+    assert "pairs of frames that show one place" in run("data leaks drawn").out
     assert run("data leaks drwan").code == 2
     num_near_duplicates = len(done.json["near_duplicates"])
     split = run("data split drawn --splits k-fold:2 --json")

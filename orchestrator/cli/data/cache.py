@@ -25,7 +25,7 @@ def data_cache(
         typer.Option(
             min=0,
             callback=finite,
-            help="With --prune: remove further entries, least recently used first, until so many GB are left.",
+            help="With --prune: also remove the least recently used entries until at most this many GB are left.",
         ),
     ] = None,
     home: Home = DEFAULT_HOME,
@@ -34,7 +34,7 @@ def data_cache(
 ) -> None:
     """Show cached images and near-duplicates, or free space; files in use are always kept.
 
-    With --prune, scores that were computed of removed studies, or by another version of the program, are removed too.
+    --prune also removes scores that were computed from removed studies or by another version of the program.
     """
     from orchestrator.api import disk
     from orchestrator.api.home import cache_folder, home_folder
@@ -70,8 +70,10 @@ def data_cache(
 
 def data_preview(
     name: Annotated[str, typer.Argument(help="Name of the dataset.")],
-    augmentation: Annotated[str, typer.Option(help="Pipeline by name, or all.")] = "standard",
-    size: Annotated[int, typer.Option(min=32, max=2048, help="Input side in pixels.")] = 256,
+    augmentation: Annotated[str, typer.Option(help="Name of a pipeline, or all.")] = "standard",
+    size: Annotated[
+        int, typer.Option(min=32, max=2048, help="Side of the network's input, in pixels.")
+    ] = 256,
     cases: Annotated[int, typer.Option(min=1, max=100, help="Number of cases, spread over the dataset.")] = 4,
     epoch: Annotated[int, typer.Option(min=1, help="Epoch whose augmentation is shown; the first is 1.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit's recipe.")] = 0,
@@ -79,7 +81,7 @@ def data_preview(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a sheet of augmented cases with the outlines of their masks, after the original frames."""
+    """Draw a sheet of cases with the outlines of their masks: the original frames, then augmented ones."""
     from orchestrator.api import inputs
     from orchestrator.data.augmentation.pipelines import summary
 

@@ -60,56 +60,60 @@ Place = Annotated[
 ]
 Parts = Annotated[
     list[str] | None,
-    typer.Option(help="Set to import from a source of several: its name, or folders of it; repeat to join."),
+    typer.Option(
+        help="Part to import from a source that holds several: its name, or folders of it; repeat to join "
+        "parts."
+    ),
 ]
 Images = Annotated[
     str,
-    typer.Option(help="Folder of images, in PATH or elsewhere, if its name is not a usual one."),
+    typer.Option(help="Folder of images, in PATH or elsewhere, if it has an unusual name."),
 ]
 Masks = Annotated[str, typer.Option(help="Folder of masks; may be the folder of images.")]
 Pattern = Annotated[
     str,
     typer.Option(
-        help="Name of a mask relative to its image: '{name}_mask', 'gt_{number}', '{name}.png'.",
+        help="How masks are named after their images: '{name}_mask', 'gt_{number}', '{name}.png'.",
     ),
 ]
 Groups = Annotated[
     str,
     typer.Option(
-        help="CSV with columns name, group (video, patient), center; one of the two is enough. "
+        help="CSV with columns name and group (video, patient) or center, or both. "
         "Or `folders`: each folder is a group. Or `none`.",
     ),
 ]
-GroupColumn = Annotated[str, typer.Option(help="Column of --groups with the group.")]
-CenterColumn = Annotated[str, typer.Option(help="Column of --groups with the center.")]
+GroupColumn = Annotated[str, typer.Option(help="Column of --groups that holds the group.")]
+CenterColumn = Annotated[str, typer.Option(help="Column of --groups that holds the center.")]
 AllowEmpty = Annotated[bool, typer.Option(help="Accept masks without a polyp.")]
 MaskColors = Annotated[
     list[str] | None,
-    typer.Option(help="Colors that are polyp: red,green or '#800000'; JPEG noise is tolerated."),
+    typer.Option(help="Mask colors that mean polyp: red,green or '#800000'; JPEG noise is tolerated."),
 ]
 MaskValues = Annotated[
     list[str] | None,
-    typer.Option(help="Labels or grey levels that are polyp: 1,2 or 1-255 or nonzero."),
+    typer.Option(help="Labels or grey levels that mean polyp: 1,2 or 1-255 or nonzero."),
 ]
 MaskClasses = Annotated[
     list[str] | None,
     typer.Option(
-        help="The same with class names, for evaluate: flat=red,other=blue.",
+        help="Colors or values with class names, for evaluate: flat=red,other=blue.",
     ),
 ]
-InvertMasks = Annotated[bool, typer.Option("--invert-masks", help="Black is polyp.")]
+InvertMasks = Annotated[bool, typer.Option("--invert-masks", help="Take black as polyp.")]
 Exif = Annotated[
     str,
     typer.Option(
-        help="If only one of a pair has an EXIF rotation: apply its tag, or ignore it for masks.",
+        help="If only one file of a pair has an EXIF rotation: apply its tag, or ignore it for masks.",
     ),
 ]
 Maskless = Annotated[
-    WithoutMask, typer.Option(help="Images without a mask: refuse, or empty if they show no polyp.")
+    WithoutMask,
+    typer.Option(
+        help="What to do with images without a mask: refuse them, or take them as empty, without a polyp."
+    ),
 ]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out unusable files, and keep a list of them.")
-]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip unusable files and keep a list of them.")]
 
 
 @app.command("add")
@@ -142,10 +146,10 @@ def data_add(
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Import images and masks by content, and check every pair; either all pairs are valid or nothing is imported.
+    """Import images and masks by content and check every pair; unless all pairs are valid, nothing is imported.
 
-    Nothing is left out without --skip-bad; the pairing of images with masks is reported. What model cards and papers
-    have to say of the data may be stated at once or later, by `orchestrator data describe`.
+    No file is skipped without --skip-bad; the pairing of images with masks is reported. What model cards and papers
+    have to say about the data can be stated here, or later with `orchestrator data describe`.
     """
     from orchestrator.api import datasets as api
 
@@ -192,7 +196,7 @@ def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:
     out.print(_describe(dataset))
     if missing := [key for key, value in all_fields(dataset.folder).items() if value == NOT_STATED]:
         out.print(
-            f"model cards and papers need what is not stated yet: {', '.join(missing)}; `orchestrator data describe "
+            f"not stated yet, but needed for model cards and papers: {', '.join(missing)}; `orchestrator data describe "
             f"{dataset.name} --ask` asks for each",
             markup=False,
             highlight=False,
@@ -201,7 +205,7 @@ def _print_added(dataset: Dataset, home: Path, as_json: bool) -> None:
 
 @app.command("list")
 def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Show every dataset."""
+    """List all datasets."""
     from orchestrator.api import datasets as api
     from orchestrator.api.home import home_folder
 
@@ -216,7 +220,7 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Show one dataset: sizes, groups, centers, polyps, and what is stated of it."""
+    """Show one dataset: sizes, groups, centers, polyps, and what is stated about it."""
     from orchestrator.api import datasets as api
     from orchestrator.data.statement import all_fields
 
@@ -253,8 +257,10 @@ def data_draw(
     path: Annotated[Path, typer.Argument(help="Folder to create.")],
     cases: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 120,
     size: Annotated[int, typer.Option(min=32, help="Height in pixels.")] = 160,
-    centers: Annotated[int, typer.Option(min=1, help="Hospitals that differ in color and scale.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Other frames for another seed.")] = 0,
+    centers: Annotated[
+        int, typer.Option(min=1, help="Number of hospitals, which differ in color and scale.")
+    ] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; another seed draws other frames.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Draw colonoscopy-like frames with polyps, to try everything without real data."""

@@ -28,7 +28,7 @@ def data_leaks(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find frames of the same place, also mirrored or rotated, which must not be used for both training and testing."""
+    """Find frames that show the same place, even mirrored or rotated: never use them for both training and testing."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -47,7 +47,7 @@ def data_leaks(
     if as_json:
         print_json({"near_duplicates": [asdict(pair) for pair in leaks.near_duplicates], "groups": groups})
         return
-    table = Table(title="pairs of frames of one place", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title="pairs of frames that show one place", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("dataset", "with"):
         table.add_column(head)
     for head in (*KINDS, "mirrored"):

@@ -12,15 +12,15 @@ from orchestrator.terminal.printing import agreed, megabytes, out, print_json
 
 
 def data_remove(
-    name: Annotated[str, typer.Argument(help="A dataset of `orchestrator data list`.")],
+    name: Annotated[str, typer.Argument(help="Dataset, as `orchestrator data list` names it.")],
     yes: Yes = False,
     home: Home = DEFAULT_HOME,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a dataset, images and masks included; refused while studies of this home need it, or a search reads it.
+    """Delete a dataset with its images and masks; refused while a study of this home needs it or a search reads it.
 
-    What is cached of it is freed by `orchestrator clean`.
+    `orchestrator clean` frees what is cached of it.
     """
     from orchestrator.api import datasets as api
     from orchestrator.api.home import cache_folder, home_folder

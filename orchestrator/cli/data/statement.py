@@ -37,14 +37,14 @@ def data_describe(
     devices: Devices = None,
     citation: Citation = None,
     ask: Annotated[
-        bool, typer.Option("--ask", help="Ask for each in turn; Enter leaves it as it is.")
+        bool, typer.Option("--ask", help="Ask for each in turn; press Enter to leave it as it is.")
     ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """State what model cards and papers have to say of a dataset; without options, show what is stated.
+    """State what model cards and papers have to say about a dataset; without options, show what is stated.
 
-    A later statement takes the place of an earlier one; "not stated" takes it back. Neither changes the fingerprint.
+    A new statement replaces an earlier one; "not stated" withdraws it. Neither changes the fingerprint.
     """
     from orchestrator.api import datasets as api
 
