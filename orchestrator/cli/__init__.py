@@ -60,8 +60,8 @@ def _show_version(wanted: bool) -> None:
 app = typer.Typer(
     cls=Commands,
     help="Search hyperparameters and cross-validate polyp segmentation networks.",
-    epilog="Exit codes: 0 done; 1 it failed, or a bug; 2 something to mend, in the command, the data or the machine; "
-    "75 ended by SIGTERM, SIGHUP or SIGUSR1, run the same command again; 130 ended by Ctrl-C.",
+    epilog="Exit codes: 0 success; 1 failure or bug; 2 something to fix in the command, the data or the machine; 75 "
+    "ended by SIGTERM, SIGHUP or SIGUSR1: run the same command again; 130 ended by Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -99,7 +99,7 @@ app.command(context_settings={"allow_interspersed_args": False})(submit.submit)
 def orchestrator(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Search hyperparameters and cross-validate polyp segmentation networks."""
@@ -152,8 +152,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
         before = shlex.join(words[: empty[0]])
         raise BadData(
             "command",
-            f"expected a value after {before!r}, found an empty one, as where a variable of a script is "
-            "not set",
+            f"expected a value after {before!r}, found an empty one; is a variable of a script not set?",
         )
 
 

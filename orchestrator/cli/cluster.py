@@ -18,15 +18,15 @@ from orchestrator.terminal.printing import note
 
 # Depending on its release, Typer has its own Click or uses the package; this class is in either.
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
-app = typer.Typer(help="Files that start a cluster, or a search on one.", no_args_is_help=True)
+app = typer.Typer(help="Create files that start a cluster, or a search on one.", no_args_is_help=True)
 render_app = typer.Typer(
-    help="Print or write a file; --help of each describes its purpose and options.",
+    help="Print or write one of these files; --help of each describes its purpose and options.",
     no_args_is_help=True,
 )
 app.add_typer(render_app, name="render")
 
 Out = Annotated[Path | None, typer.Option("--out", help="File to write. Default: print it.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file with other content.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that has other content.")]
 FIELDS = {one.name: one for one in fields(Cluster)}
 # Options of `search` that the file sets; they are options of `render` where they can be chosen.
 OF_THE_FILE = ("address", "home", "cache", "tracking_uri")

@@ -30,7 +30,7 @@ CheckedData = Annotated[
 ]
 Space = Annotated[
     Path | None,
-    typer.Option(help="Search-space file; a training step of its baseline is timed. Default: a small U-Net."),
+    typer.Option(help="Search-space file; time a training step of its baseline. Default: a small U-Net."),
 ]
 Storage = Annotated[
     str | None, typer.Option(envvar="ORCHESTRATOR_STORAGE", help="Database of trials, as for search.")
@@ -38,7 +38,7 @@ Storage = Annotated[
 Interface = Annotated[
     str,
     typer.Option(
-        help="Network interface of the all-reduce, such as eth0; default: the choice of gloo and nccl, or "
+        help="Network interface for the all-reduce, such as eth0. Default: the choice of gloo and nccl, or "
         "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME on the nodes."
     ),
 ]
@@ -56,11 +56,12 @@ def doctor(
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a search would work here, on every node of the cluster; nothing is trained or changed.
+    """Check whether a search would work on every node of the cluster; nothing is trained or changed.
 
-    Packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and datasets; a
-    small all-reduce among all nodes and a training step on each. Every finding that is not ok has a remedy. Exit code 2
-    if something would fail; warnings do not fail. It ends within eight minutes, even if something hangs.
+    Checks packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and
+    datasets; runs a small all-reduce among all nodes and a training step on each. Every finding that is not ok comes
+    with a remedy. The exit code is 2 if something would fail; warnings do not count. The checks end within eight
+    minutes, even if something hangs.
     """
     from orchestrator.api import machines
     from orchestrator.doctor.checks.findings import Finding, would_fail

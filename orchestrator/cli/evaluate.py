@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 
 
 BundleFolder = Annotated[Path, typer.Argument(help="Folder that `best --export` made.")]
-ScoredData = Annotated[list[str], typer.Option(help="Dataset to score it on; repeat for several.")]
+ScoredData = Annotated[list[str], typer.Option(help="Dataset to score the model on; repeat for several.")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for scores.csv and worst.png.")]
 PaperScores = Annotated[
     list[str] | None,
     typer.Option(
-        help="A paper's own score as well, such as dice_pranet, of what that paper scored: maps, or exported "
-        "masks, at its size. NAME@mask and NAME@map choose. A wrong name lists all."
+        help="Also give a paper's own score, such as dice_pranet, of what that paper scored: maps, or exported masks, "
+        "at its size. NAME@mask or NAME@map chooses which. An unknown name lists all scores."
     ),
 ]
 Against = Annotated[
     Path | None,
     typer.Option(
-        help="Another exported model; both are scored on the same images and compared, pair by pair."
+        help="Another exported model; both are scored on the same images and compared image by image."
     ),
 ]
-NumWorst = Annotated[int, typer.Option(min=1, help="Images on the sheet of the worst cases.")]
+NumWorst = Annotated[int, typer.Option(min=1, help="Number of images on the sheet of the worst cases.")]
 Log = Annotated[
-    bool, typer.Option("--log", help="Write a run with the scores into the study's experiment in MLflow.")
+    bool, typer.Option("--log", help="Log the scores as a run in the study's experiment in MLflow.")
 ]
 
 
@@ -69,8 +69,8 @@ def evaluate(
 ) -> None:
     """Score an exported model on datasets: by image, center and polyp size, the worst cases first.
 
-    Of the datasets it was trained on, only the hold-out cases are scored; of others, no frame that shows the same place
-    as one of those. Intervals draw frames of one place together.
+    Of the datasets that it was trained on, only the hold-out cases are scored; of others, frames that show the same
+    place as a frame of those are left out. Intervals resample frames of one place together.
     """
     from orchestrator.api import exports
     from orchestrator.api.home import home_folder
@@ -157,11 +157,11 @@ def compare(
         list[str], typer.Argument(help="Studies, or STUDY:TRIAL; the first is the reference.")
     ],
     metric: Metric = "dice",
-    plot: Annotated[Path | None, typer.Option(help="PNG of the differences.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG file for a plot of the differences.")] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Say which of several systems is better, by how much, and how sure that is; paired, image by image."""
+    """Say which of several systems is better, by how much, and how sure that is, from scores paired by image."""
     from orchestrator.api import studies as api
     from orchestrator.cli.console.reading import ON_DAMAGE
     from orchestrator.results.views.tables import comparison_dicts

@@ -24,8 +24,8 @@ def verify(
 ) -> None:
     """Compare every file of an export with its digest in SHA256SUMS.
 
-    Exit code 2, with the names, if a file was changed, is missing or was added. `sha256sum -c SHA256SUMS` in the folder
-    compares too, but does not see files that were added.
+    If a file was changed, is missing or was added, name it and exit with code 2. `sha256sum -c SHA256SUMS` in the
+    folder compares too, but does not notice added files.
     """
     from orchestrator.api import exports
 

@@ -20,36 +20,38 @@ def report(
     studies: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Studies, the first being the one that others are compared with. Default: the study worked on last."
+            help="Studies; the others are compared with the first. Default: the study worked on last."
         ),
     ] = None,
     page: Annotated[
-        Path, typer.Option("--out", callback=absolute, help="The page; an earlier report is replaced.")
+        Path,
+        typer.Option("--out", callback=absolute, help="File for the page; an earlier report is replaced."),
     ] = Path("report.html"),
     latex: Annotated[
         Path | None,
-        typer.Option(help="File for the table of scores as papers print it, in LaTeX; - prints it."),
+        typer.Option(help="File for a table of scores as in papers, in LaTeX; - prints it."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="File for the same table as CSV; - prints it.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(help="File for the same table in Markdown; - prints it.")
     ] = None,
     methods: Annotated[
-        Path | None, typer.Option(help="File for a paragraph that says what was done; - prints it.")
+        Path | None, typer.Option(help="File for a methods paragraph, which says what was done; - prints it.")
     ] = None,
     checklist: Annotated[
         list[str] | None,
         typer.Option(
-            help="claim, tripod or midl, filled with what the study shows, in a Markdown file beside the page; "
-            "repeat for several."
+            help="Checklist to fill in with what the study shows, in a Markdown file beside the page: claim, tripod "
+            "or midl; repeat for several."
         ),
     ] = None,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Write one page on a study, or on several: data, splits, search, champion, comparison, cost, methods.
+    """Write a one-page report on one study or several: data, splits, search, champion, comparison, cost, methods.
 
-    The page is one file that needs no network. With --json its numbers are printed as well, scores from 0 to 1.
+    The page is one file that needs no internet connection. With --json, its numbers are printed too, with scores from 0
+    to 1.
     """
     from orchestrator.api import studies as api
     from orchestrator.results.report.checklists.filled import checklist_name

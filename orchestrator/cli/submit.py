@@ -29,7 +29,7 @@ Command = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="-- COMMAND...",
-        help="Command of orchestrator: search SPACE --data ..., best, evaluate ...",
+        help="Command to run: search SPACE --data ..., best, evaluate ...",
     ),
 ]
 ClusterAddress = Annotated[
@@ -39,27 +39,27 @@ ClusterAddress = Annotated[
         "started on this machine."
     ),
 ]
-ListJobs = Annotated[bool, typer.Option("--list", help="Show our jobs.")]
-Attach = Annotated[str | None, typer.Option(metavar="ID", help="Show the log of a job until it is over.")]
+ListJobs = Annotated[bool, typer.Option("--list", help="List the jobs of this program.")]
+Attach = Annotated[str | None, typer.Option(metavar="ID", help="Show the log of a job until it ends.")]
 Stop = Annotated[
     str | None,
-    typer.Option(metavar="ID", help="End a job after its current epochs, within 15 minutes."),
+    typer.Option(metavar="ID", help="Stop a job after its current epochs, within 15 minutes."),
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for the job.")]
 Interrupt = Annotated[
     OnInterrupt,
-    typer.Option(
-        help="Effect of Ctrl-C on the job: ask (without a terminal: detach), detach from it, or stop it."
-    ),
+    typer.Option(help="What Ctrl-C does: ask (without a terminal: detach), detach from the job, or stop it."),
 ]
 Env = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME=VALUE, or NAME of a variable here, for the job and its workers; repeat for several. No "
-        "secrets: a cluster shows them to everybody."
+        help="Environment variable for the job and its workers: NAME=VALUE, or NAME of one set here; repeat for "
+        "several. Do not pass secrets: a cluster shows them to everybody."
     ),
 ]
-Interpreter = Annotated[str, typer.Option(help="Python on the cluster that has our packages.")]
+Interpreter = Annotated[
+    str, typer.Option(help="Python on the cluster that has the packages of this program.")
+]
 
 
 def submit(
@@ -75,12 +75,12 @@ def submit(
     python: Interpreter = "python",
     as_json: AsJson = False,
 ) -> None:
-    """Run a command as a job on a Ray cluster, and show its log here; the exit code is that of the command.
+    """Run a command as a job on a Ray cluster and show its log here; the exit code is that of the command.
 
-    This package is uploaded, and so are local search spaces, split files and exported models. All other paths are the
-    cluster's, and so is the data. Options from environment variables here are passed on; passwords of MLflow and of
-    databases are not: they belong where `ray start` is run. A search that was submitted before continues where it
-    stopped; one that is running is rejected with its id.
+    This package is uploaded, and so are local search spaces, split files and exported models. All other paths, and the
+    data, are those of the cluster. Options from environment variables here are passed on, but passwords of MLflow and
+    of databases are not: set them where `ray start` is run. A search that was submitted before continues where it
+    stopped; one that is still running is refused, with its id.
     """
     modes = [bool(command), list_, attach is not None, stop is not None]
     if sum(modes) != 1:

@@ -12,20 +12,23 @@ from orchestrator.terminal.printing import note, out
 
 
 def ui(
-    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(help="Name of the study. Default: the one worked on last.")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Default: the first free one from 5000 on.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the server. Default: the first free one from 5000 on."),
     ] = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Whether to open the page in a browser.")
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
     ] = True,
     home: Home = DEFAULT_HOME,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Open a study in MLflow: its trials by Dice, with parameters, folds and pictures.
 
-    Starts MLflow's server on the database of the home, for this machine alone, and prints the address; Ctrl-C ends it.
-    Where --tracking-uri names a server, that one is opened.
+    Starts MLflow's server on the database of the home, for this machine only, and prints the address; Ctrl-C stops it.
+    If --tracking-uri names a server, opens that one instead.
     """
     from orchestrator.api import pages
 

@@ -54,11 +54,11 @@ class Cluster:
     """Values of a cluster. Raises `BadMachine` with all invalid ones, by their options."""
 
     nodes: int = _count(2, "Nodes", 1, 4096)
-    gpus: int = _count(8, "GPUs of each node", 0, 64)
+    gpus: int = _count(8, "GPUs per node", 0, 64)
     gpu_type: str = _text("V100", "Name of the GPU for SkyPilot", "letters, digits and _ . , + -", WORD)
-    cpus: int = _count(48, "CPU cores to use of each node", 1, 4096)
-    memory_gb: int = _count(192, "Memory to use of each node, in GiB", 1, 65536)
-    shm_gb: int = _count(64, "Shared memory of each node, for Ray's objects, in GiB", 1, 65536)
+    cpus: int = _count(48, "CPU cores to use on each node", 1, 4096)
+    memory_gb: int = _count(192, "Memory to use on each node, in GiB", 1, 65536)
+    shm_gb: int = _count(64, "Shared memory per node for Ray's objects, in GiB", 1, 65536)
     hours: float = _field(
         24.0,
         "Time limit of the job in hours",
@@ -69,20 +69,22 @@ class Cluster:
         "polyps", "Name of the cluster or job", "lower-case letters, digits and -, 63 at most", LABEL
     )
     home: str = _path("~/.orchestrator", "Folder of datasets, studies and MLflow; shared by all nodes")
-    cache: str | None = _path(None, "Folder of decoded images; on a fast local disk. Default: HOME/cache")
+    cache: str | None = _path(None, "Folder for decoded images, on a fast local disk. Default: HOME/cache")
     venv: str = _path(
         "~/polyps/.venv", "Virtual environment with this package, at the same path on all nodes"
     )
     folder: str = _path("~/polyps", "Working folder of searches that run as jobs, on the head")
     port: int = _count(6379, "Port of Ray's head", 1024, 65535)
-    dashboard_port: int = _count(8265, "Port of Ray's dashboard, on loopback of the head", 1024, 65535)
+    dashboard_port: int = _count(
+        8265, "Port of Ray's dashboard, on the head's loopback interface", 1024, 65535
+    )
     mlflow_port: int = _count(5000, "Port of the MLflow server", 1024, 65535)
     mlflow_host: str = _field(
         "127.0.0.1", "Address that the MLflow server listens on", "a host or address", _host
     )
     allowed_hosts: tuple[str, ...] = _field(
         (),
-        "Another host:port of the MLflow server for its users; repeat for several",
+        "Another host:port at which users reach the MLflow server; repeat for several",
         "host or host:port, each once",
         lambda names: all(_host(name.rsplit(":", 1)[0]) for name in names) and len(set(names)) == len(names),
     )
@@ -96,7 +98,7 @@ class Cluster:
         "host names or addresses, each once",
         lambda hosts: all(map(_host, hosts)) and len(set(hosts)) == len(hosts),
     )
-    user: str = _text("ubuntu", "User who may log in by ssh", "a user name", WORD)
+    user: str = _text("ubuntu", "User to log in as over ssh", "a user name", WORD)
     ssh_key: str = _path("~/.ssh/id_ed25519", "Private key of that user")
     partition: str | None = _text(None, "Slurm's partition", "letters, digits and _ . , + -", WORD)
     account: str | None = _text(None, "Slurm's account", "letters, digits and _ . , + -", WORD)
@@ -122,7 +124,7 @@ class Cluster:
     )
     search: tuple[str, ...] = _field(
         ("search_spaces/unet.toml", "--data", "Kvasir-SEG", "--trials", "40"),
-        "Words after `orchestrator search`",
+        "Arguments of `orchestrator search`",
         "words of printable characters",
         lambda words: bool(words) and all(word.isprintable() for word in words),
     )

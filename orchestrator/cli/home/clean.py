@@ -12,7 +12,7 @@ from orchestrator.terminal.printing import agreed, megabytes, nothing_in, out, p
 
 def clean(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what can be freed, and change nothing.")
+        bool, typer.Option("--dry-run", help="Show what can be freed, but remove nothing.")
     ] = False,
     yes: Yes = False,
     home: Home = DEFAULT_HOME,
@@ -21,8 +21,8 @@ def clean(
 ) -> None:
     """Free disk space: caches of removed datasets, checkpoints of ended studies, old folders of Ray, computed scores.
 
-    All of it is made again when it is needed; records, weights and datasets stay. With --json nothing is removed
-    without --yes.
+    All of it is made again when needed; records, weights and datasets stay. With --json, nothing is removed without
+    --yes.
     """
     from orchestrator.api import disk
     from orchestrator.api.home import home_folder
@@ -43,9 +43,7 @@ def clean(
         print_json({"removed": does, "bytes": total, "freed": freed, "parts": parts})
     elif does:
         kept = (
-            f"; {megabytes(total - freed)} stay: in use by now, or not yours to delete"
-            if freed < total
-            else ""
+            f"; {megabytes(total - freed)} stay: now in use, or not yours to delete" if freed < total else ""
         )
         out.print(f"freed {megabytes(freed)}{kept}", highlight=False)
     elif found:

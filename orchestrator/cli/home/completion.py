@@ -13,12 +13,12 @@ PROGRAM, VARIABLE = "orchestrator", "_ORCHESTRATOR_COMPLETE"
 
 
 def completion(
-    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="For which shell.")],
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Shell to print the script for.")],
 ) -> None:
-    """Print the script by which a shell completes commands, options, datasets, studies, networks and search spaces.
+    """Print a script that makes a shell complete commands, options, datasets, studies, networks and search spaces.
 
-    `--install-completion` puts it where the shell that you are in reads it; this is for all users of a machine, for a
-    container, or for files that you keep yourself.
+    `--install-completion` installs it for the current shell; this is for all users of a machine, for a container, or
+    for files that you manage yourself.
     """
     script = private("get_completion_script")(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell)
     out.print(script, markup=False, highlight=False, soft_wrap=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.results.stored_study import StoredStudy
     from orchestrator.search.store.study_store import StudyStore
 
-app = typer.Typer(help="Studies: list them, remove one.", invoke_without_command=True)
+app = typer.Typer(help="List studies, or remove one.", invoke_without_command=True)
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class StudyRow:
 
 @app.callback()
 def studies_list(context: typer.Context, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Show every study: state, trials, best trial, size on disk, last used; the newest first.
+    """List all studies, newest first: state, trials, best trial, size on disk, last used.
 
-    Dice is percent here, from 0 to 1 in JSON.
+    Dice is in percent here, from 0 to 1 in JSON.
     """
     if context.invoked_subcommand is not None:
         return
@@ -56,12 +56,12 @@ def studies_list(context: typer.Context, home: Home = DEFAULT_HOME, as_json: AsJ
 
 @app.command("remove")
 def studies_remove(
-    name: Annotated[str, typer.Argument(help="A study of `orchestrator studies`.")],
+    name: Annotated[str, typer.Argument(help="Study, as `orchestrator studies` names it.")],
     yes: Yes = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a study: records, weights and scores of all its trials. Refused while a process works on it.
+    """Delete a study with the records, weights and scores of all its trials; refused while a process works on it.
 
     Its runs and models in MLflow stay, and so do exported models and datasets.
     """

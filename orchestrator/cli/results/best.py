@@ -31,37 +31,38 @@ if TYPE_CHECKING:
     from orchestrator.results.best_trial import BestTrial
 
 
-StudyName = Annotated[str | None, typer.Argument(help="Default: the study worked on last.")]
+StudyName = Annotated[str | None, typer.Argument(help="Name of the study. Default: the one worked on last.")]
 Export = Annotated[
     Path | None,
-    typer.Option(callback=absolute, help="Folder for the model: weights, ONNX, config, card."),
+    typer.Option(callback=absolute, help="Folder to export the model to: weights, ONNX, config, card."),
 ]
 Rule = Annotated[
     BestRule,
     typer.Option(help="one-se: the cheapest trial within one standard error of the best."),
 ]
 TrialNumber = Annotated[
-    int | None, typer.Option("--trial", min=0, help="Take this one, such as another of the Pareto front.")
+    int | None,
+    typer.Option("--trial", min=0, help="Use this trial, such as another one of the Pareto front."),
 ]
 NetworkName = Annotated[
-    str | None, typer.Option(help="Of a study over several networks the best trial of this one.")
+    str | None, typer.Option(help="Use the best trial of this network, in a study over several.")
 ]
-Refit = Annotated[bool, typer.Option(help="Retrain on all cases of the folds, and choose that network.")]
+Refit = Annotated[bool, typer.Option(help="Retrain on all cases of the folds, and use that network.")]
 Ensemble = Annotated[
     EnsembleName | None,
     typer.Option(
-        help="Networks in one, which averages their probabilities. folds: those of all folds. greedy: of trials, "
-        "one joining after the other as long as the cross-validated score rises. best: that, or the single trial "
-        "where nobody joins."
+        help="Average the probabilities of several networks. folds: those of all folds. greedy: those of several "
+        "trials, adding one trial after another while the cross-validated score rises. best: greedy, or the single "
+        "trial if no other is added."
     ),
 ]
 Champion = Annotated[
     bool | None,
     typer.Option(
         "--champion/--no-champion",
-        help="Whether models:/STUDY@champion in MLflow is to stand for this export. Default: where nobody has that "
-        "alias yet, or a network of the same kind (fold, refit, ensemble) of this study has it and --trial is not "
-        "given; what it stood for is said.",
+        help="Whether models:/STUDY@champion in MLflow should point to this export. Default: yes if nothing has that "
+        "alias yet, or if a network of the same kind (fold, refit, ensemble) of this study has it and --trial is not "
+        "given; what it pointed to is shown.",
     ),
 ]
 
@@ -86,9 +87,9 @@ def best(
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the winner of a study, and hand it over as files that other programs load.
+    """Show the winner of a study, and export it as files that other programs load.
 
-    Scores in tables are percent, in JSON and MLflow shares from 0 to 1.
+    Scores are in percent in tables, from 0 to 1 in JSON and MLflow.
     """
     from orchestrator.results.export.formats.names import only_with_export
     from orchestrator.results.mlflow.client import default_uri

@@ -12,18 +12,20 @@ from orchestrator.terminal.printing import out, print_json, show_table
 
 
 def leaderboard(
-    study: Annotated[str | None, typer.Argument(help="Default: the study worked on last.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(help="Name of the study. Default: the one worked on last.")
+    ] = None,
     metric: Metric = "dice",
     everything: Annotated[
         bool,
         typer.Option(
-            "--all", help="All scores with intervals, scores outside the search, and reasons in full."
+            "--all", help="Show all scores with intervals, scores outside the search, and full reasons."
         ),
     ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Show the trials of a study, best first; scores in percent, in JSON from 0 to 1."""
+    """Show the trials of a study, best first; scores are in percent here, from 0 to 1 in JSON."""
     ranking = study_of(home, study, metric).ranking(metric, ON_DAMAGE)
     if as_json:
         print_json(ranking.as_dicts())

@@ -15,27 +15,28 @@ from orchestrator.terminal.printing import err, out, plain, print_json
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Folder that `best --export` made.")],
     images: Annotated[
-        list[Path], typer.Argument(help="Images and videos, or folders with these at any depth.")
+        list[Path], typer.Argument(help="Images and videos, or folders that hold them at any depth.")
     ],
     out_folder: Annotated[
-        Path, typer.Option("--out", help="Folder for masks and overlays, in subfolders as the images are.")
+        Path,
+        typer.Option("--out", help="Folder for masks and overlays, with the same subfolders as the images."),
     ],
     probabilities: Annotated[
         bool,
         typer.Option(
             "--probabilities",
-            help="Write the map of probabilities, too: PNG of 16 bits, 65535 is 1; of videos FFV1.",
+            help="Also write the map of probabilities: a 16-bit PNG in which 65535 is 1; for videos, FFV1.",
         ),
     ] = False,
     device: PredictDevice = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write a mask and an overlay for every image and video, from the exported model alone.
+    """Write a mask and an overlay for every image and video, with nothing but the exported model.
 
-    polyps.csv in the same folder has the pixels, the share of the frame and the number of polyps of each image, and of
-    each frame of a video. Videos keep their rate; their masks are lossless. Files of other kinds are passed over, and
-    named. Exit code 2 if a file could not be read. Masks lie on the image as viewers show it: upright, where EXIF says
-    that its stored pixels are not.
+    polyps.csv in the same folder gives the pixels of polyps, their share of the frame and their number, for each image
+    and each frame of a video. Videos keep their frame rate; their masks are lossless. Files of other kinds are named
+    and skipped. The exit code is 2 if a file could not be read. Masks match the image as viewers show it: upright, if
+    EXIF says that its stored pixels are not.
     """
     from orchestrator.api import exports
     from orchestrator.data.images import orientation

@@ -35,23 +35,24 @@ WhichTable = Annotated[str | None, typer.Argument(help="I, II, 1 or 2. Default: 
 ScaleOption = Annotated[
     Literal["smoke", "small", "full"],
     typer.Option(
-        help="smoke: minutes on two cores, does every row run; small: minutes on a GPU, which network is ahead; "
+        help="smoke: minutes on two cores, to see that every row runs; small: minutes on a GPU, to see which network "
+        "is ahead; "
         "full: the paper's sizes, images and epochs."
     ),
 ]
 Datasets = Annotated[
     list[str] | None,
-    typer.Option(help="PAPERS-NAME=NAME: a dataset of the home for one of the paper; repeatable."),
+    typer.Option(help="PAPERS-NAME=NAME: use a dataset of the home for one of the paper's; repeatable."),
 ]
-Only = Annotated[list[str] | None, typer.Option(help="Row, or network, to run alone; repeatable.")]
+Only = Annotated[list[str] | None, typer.Option(help="Run only this row or network; repeatable.")]
 Also = Annotated[
-    list[str] | None, typer.Option(help="Network that the table lacks, as a further row; repeatable.")
+    list[str] | None, typer.Option(help="Add a row for a network that the table lacks; repeatable.")
 ]
-Seeds = Annotated[int, typer.Option(min=1, max=100, help="Fits of every row, from seeds 0, 1, ...")]
+Seeds = Annotated[int, typer.Option(min=1, max=100, help="Number of fits of every row, with seeds 0, 1, ...")]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
-        help="NETWORK=FILE, or ROW=FILE: weights that training starts from; =imagenet: those of ImageNet; repeatable."
+        help="NETWORK=FILE or ROW=FILE: weights to start training from; =imagenet: those of ImageNet; repeatable."
     ),
 ]
 ImageNet = Annotated[
@@ -70,18 +71,23 @@ WholeGroups = Annotated[
 ]
 Tuned = Annotated[
     bool,
-    typer.Option("--tuned", help="Search parameters of every row too, each with the same budget of trials."),
+    typer.Option(
+        "--tuned", help="Also search the parameters of every row, each with the same budget of trials."
+    ),
 ]
-Trials = Annotated[int | None, typer.Option(min=1, help="Of every row with --tuned. Default: the scale's.")]
+Trials = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of trials of every row with --tuned. Default: that of the scale."),
+]
 
 ListAll = Annotated[bool, typer.Option("--list", help="Show all papers and tables.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and end.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and exit.")]
 Out = Annotated[
     Path,
     typer.Option(
         "--out",
         callback=absolute,
-        help="Markdown of the results; JSON of the same name goes with it.",
+        help="Markdown file for the results; a JSON file of the same name goes with it.",
     ),
 ]
 
@@ -110,10 +116,11 @@ def reproduce(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a published table as its paper describes it; print published and measured numbers, and what differs.
+    """Run a published table as its paper describes it; print published and measured numbers, and what differs from the
+    paper.
 
-    Without a paper: all papers and tables. The same command again goes on where it stopped: no finished fit is trained
-    again, and tables share their fits. Rows are scored by the program of their paper.
+    Without a paper, list all papers and tables. Run the same command again to continue where it stopped: no finished
+    fit is trained again, and tables share their fits. Rows are scored as the program of their paper does.
     """
     if paper is None or list_:
         return _list(paper, as_json=as_json)
