@@ -76,9 +76,8 @@ def models_list(
     show_table(table)
     out.print(
         "trained: given where some parameters are frozen; with statistics: including BatchNorm's running means and "
-        "variances, as Keras and some papers count; "
-        "difference: from the size in print to the nearer of the two counts; GMAC: billions of multiply-accumulates "
-        "for one square image of this side in pixels"
+        "variances, as Keras and some papers count; difference: from the size in print to the nearer of the two "
+        "counts; GMAC: billions of multiply-accumulates for one square image of this side in pixels"
     )
     out.print(largest_difference(rows), highlight=False)
 

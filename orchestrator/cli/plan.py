@@ -84,7 +84,7 @@ def plan(
     best = found.soonest
     out.print(
         f"finishes soonest with --workers-per-fit {best.width}: {counted(best.num_lanes, 'lane')}. All epochs are "
-        f"counted, as early stopping cannot be foreseen; the exchange of gradients is computed, not measured.",
+        "counted, as early stopping cannot be foreseen; the exchange of gradients is computed, not measured.",
         highlight=False,
     )
     if len(found.fit_seconds) > 1:

@@ -197,7 +197,7 @@ class Engine(Generic[S, T]):
         if number is None and may_begin:
             number = self.trials.begin()
             if number is None:
-                self.gate.close("space", "no configuration is found that was not tried")
+                self.gate.close("space", "no configuration is left that was not tried")
                 self._record_end()
                 return self.ask()
         if number is None:
@@ -250,7 +250,7 @@ class Engine(Generic[S, T]):
         self.state.leave(number)
         self.num_failed += 1
         if self.num_failed >= MAX_FAILED:
-            why = f"{self.num_failed} trials failed one after another, the last: {reason.splitlines()[0]}"
+            why = f"{self.num_failed} trials in a row failed, the last one: {reason.splitlines()[0]}"
             self.gate.close("failures", why)
 
     def interrupt(self) -> None:
@@ -300,7 +300,7 @@ class Engine(Generic[S, T]):
         why = (
             "the study ended"
             if self.is_affordable
-            else "the study ended, with no budget for the folds it lacks"
+            else "the study ended with no budget for the missing folds"
         )
         for number in self.waiting:
             self.trials.stop(number, f"{why}; {self.state.verdicts[number].reason}")

@@ -107,8 +107,8 @@ class StudySpec:
     storage: Annotated[
         str | None,
         Option(
-            "Database for the trials, as a URL without a password: postgresql://user@host/name, mysql, "
-            "sqlite. Default: a journal file in the study's folder. A study keeps the storage that it was started with.",
+            "Database for the trials, as a URL without a password: postgresql://user@host/name, mysql, sqlite. "
+            "Default: a journal file in the study's folder. A study keeps the storage it was started with.",
             is_fixed=True,
             env="ORCHESTRATOR_STORAGE",
         ),
@@ -118,7 +118,8 @@ class StudySpec:
         Ge(2),
         Option(
             "Number of outer folds. For each, a study with the same budget first searches without its cases and is "
-            "then scored on them: an estimate, free of selection bias, of the score of the whole search on new images."
+            "then scored on them: an estimate, free of selection bias, of the score of the whole search on new "
+            "images."
         ),
     ] = None
     rescore: Annotated[

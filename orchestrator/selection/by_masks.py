@@ -86,8 +86,8 @@ def rank_by_masks(snapshot: StudySnapshot, metric: str, score_masks: ScoreMasks)
         found = f"only trial {kept[0].number} has" if kept else "none has"
         raise BadStudy(
             snapshot.name,
-            f"--metric {metric} compares finished trials whose fold networks all are kept, those of the best by "
-            f"{ranked_by}: it needs two, and of {len(finished)} {found} them",
+            f"--metric {metric} compares finished trials whose fold networks are all kept, which are the best by "
+            f"{ranked_by}: it needs two, but of {len(finished)} {found} them",
         )
     values = mask_values(snapshot, [fold_jobs(trial) for trial in kept], score_masks)
     compared = [_compared(trial, own, metric) for trial, own in zip(kept, values, strict=True)]

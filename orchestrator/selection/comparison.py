@@ -164,8 +164,8 @@ def verdict(row: Comparison, metric: str) -> str:
     if row.is_of_methods:
         return f"{row.where}: {better} is better than {worse} {numbers}{end}"
     return (
-        f"{row.where}: {better} scores higher than {worse} {numbers}: these networks, not the methods, for what "
-        f"training again would change is not known here{end}"
+        f"{row.where}: {better} scores higher than {worse} {numbers}: this is about these networks, not the methods, "
+        f"as what training again would change is not known here{end}"
     )
 
 
@@ -187,7 +187,7 @@ def _trial(snapshot: StudySnapshot, number: str, metric: str) -> StudyTrial:
 def _common(one: ComparedSystem, other: ComparedSystem) -> list[str]:
     places = [where for where in one.scores if one.scores[where].keys() & other.scores.get(where, {}).keys()]
     if not places:
-        raise BadStudy("compare", f"{one.name} and {other.name} were scored on no image in common")
+        raise BadStudy("compare", f"{one.name} and {other.name} were not scored on any image in common")
     return places
 
 

@@ -178,7 +178,7 @@ def grow(
 def cost(records: Sequence[FitRecord]) -> str:
     """A sentence on how many networks are run for every image."""
     num_networks = len({record.fit_id for record in records})
-    return f"{num_networks} networks are averaged: for every image the work of {num_networks}."
+    return f"{num_networks} networks are averaged: every image takes the work of {num_networks}."
 
 
 def worth_by(objective: Objective, metric: str) -> Callable[[TrialScore], float]:

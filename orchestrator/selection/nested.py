@@ -75,9 +75,9 @@ class Nested:
         configuration = ", ".join(f"trial {fold.trial} of {fold.study}" for fold in self.folds)
         return (
             f"Nested estimate: Dice {percent(self.scores['dice'])}{low_high} over {self.num_cases} images of "
-            f"{len(self.folds)} outer folds (standard deviation between folds {100 * self.spread:.2f}): what this "
-            f"procedure, search ({self.until}) and choice included, gives on new images of these datasets.",
-            f"On images that they were chosen by, the champions of the outer folds showed {percent(self.validation)}: "
+            f"{len(self.folds)} outer folds (standard deviation between folds {100 * self.spread:.2f}): the score to "
+            f"expect of this procedure, search ({self.until}) and choice included, on new images of these datasets.",
+            f"On images that they were chosen by, the champions of the outer folds scored {percent(self.validation)}: "
             f"{abs(100 * self.bias):.2f} points {'more' if self.bias >= 0 else 'less'}. They were {configuration}.",
         )
 

@@ -36,8 +36,8 @@ from orchestrator.selection.reevaluation import NEW_FOLDS, Reevaluated, StoredRe
 BASELINE = 0  # the number of its trial
 NOT_WHOLE = (TrialState.PRUNED, TrialState.RUNNING)  # tried, without all folds
 BELOW_EITHER = (
-    " Search and re-evaluation have a threshold each that is best for their fits, both together have one: the score "
-    "over both may be below either."
+    " Search and re-evaluation each have the threshold that is best for their fits, but both together have a single "
+    "one: the score over both may be below either."
 )
 SAME_COST = 0.1  # seconds of training that differ by less, as a share, are the same
 
@@ -109,10 +109,10 @@ class Selection:
             )
             + "."
             + BELOW_EITHER * any(one.both < min(one.search, one.fresh) for one in self.reevaluated),
-            f"{where}, trial {first.trial} has {percent(first.fresh)}: its own score of the search was "
+            f"{where}, trial {first.trial} has {percent(first.fresh)}: its own score in the search was "
             f"{_optimism(first.optimism)}.",
             *(
-                f"Trial {trial} is left out, for it failed when it was trained again: "
+                f"Trial {trial} is left out, because it failed when it was trained again: "
                 f"{next(iter(error.splitlines()), 'unknown')}."
                 for trial, error in self.failed_reevaluations.items()
             ),

@@ -94,7 +94,7 @@ def fit_in(space: SearchSpace, earlier: Sequence[Earlier], secondary: SecondaryG
         if problems:
             lines.append(f"{one.source} does not fit: {'; '.join(problems)}")
         elif searched in known:
-            lines.append(f"{one.source} is known already")
+            lines.append(f"{one.source} is already known")
         else:
             known.append(searched)
             configurations.append(searched)

@@ -113,7 +113,7 @@ def _race_problems(spec: StudySpec) -> list[str]:
     others = " or ".join(name for name, rule in RULES.items() if not rule.compares_means)
     return [
         f"--race {spec.chosen_race} stops a trial whose mean over images is surely below the best one's, which says "
-        f"little of its {spec.objective}; use --race {others}"
+        f"little about its {spec.objective}; use --race {others}"
     ]
 
 

@@ -240,7 +240,7 @@ def _lacks_data(store: StudyStore, there: Mapping[str, str]) -> str | None:
     except UserError:  # unreadable: it may need any of it
         return None
     gone = [name for name, fingerprint in wanted.items() if there.get(name) != fingerprint]
-    return f"whose data is gone or another one ({', '.join(gone)})" if gone else None
+    return f"whose data is gone or has changed ({', '.join(gone)})" if gone else None
 
 
 def _ray_sessions() -> Iterator[Freeable]:
@@ -273,7 +273,7 @@ def _lives(pid: int) -> bool:
 def _leftovers(home: Path) -> Iterator[Freeable]:
     for room in ("studies", "datasets", "derived"):
         for folder in (home / room).glob(f"{REMOVED}*"):
-            yield _of_nobody("removed, but not to its end", folder)
+            yield _of_nobody("removed, but not completely", folder)
 
 
 def _of_nobody(what: str, *paths: Path) -> Freeable:

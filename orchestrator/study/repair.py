@@ -57,7 +57,7 @@ def train_lost(
     """Train fits again whose records are lost; verdicts on their trials remain valid."""
     if not lost:
         return
-    logger.warning("trained again, for records are gone: %s", counted(len(lost), "fit"))
+    logger.warning("trained again, because records are gone: %s", counted(len(lost), "fit"))
 
     def count_epochs(fit_id: str, update: JobUpdate) -> None:
         gate.usage.add_epochs(fit_id, update.rows)

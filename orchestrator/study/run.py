@@ -174,7 +174,7 @@ def note_former_race(study: Study) -> None:
     last = read_status(study.store.status_file)
     if last is not None and last.race not in RULES:
         logger.warning(
-            "this study was begun with --race %s, which is no longer offered: it goes on with --race %s",
+            "this study was begun with --race %s, which is no longer offered: it continues with --race %s",
             last.race,
             study.race,
         )
@@ -262,7 +262,7 @@ def _search(
                 if fault is None:
                     raise
                 raise fault from failure
-            logger.warning("Tune lost its processes, and starts again: %s", fault or failure)
+            logger.warning("Tune lost its processes, and is started again: %s", fault or failure)
             engine.interrupt()
             time.sleep(TUNE_AGAIN_S)
             continue

@@ -130,29 +130,32 @@ class Recipe(BaseModel):
     batch_size: int = Field(16, ge=1, le=4096, description="images per optimizer step, over all workers")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="peak rate of the schedule")
     optimizer: Literal["adam", "adamw", "nadam", "sgd", "lion", "muon"] = Field(
-        "adamw", description="optimizer; lion needs a tenth of the rate of the others"
+        "adamw", description="optimizer; lion needs a tenth of the learning rate of the others"
     )
     weight_decay: float = Field(
         1e-4, ge=0, le=1, description="decoupled for adamw, lion and muon, L2 for adam, nadam and sgd"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-    nesterov: bool = Field(False, description="of sgd, Nesterov's form of momentum")
+    nesterov: bool = Field(False, description="for sgd, use Nesterov's form of momentum")
     schedule: Literal["cosine", "plateau", "constant", "warm_restarts", "poly"] = Field(
         "cosine",
         description="cosine to zero over all epochs, warm_restarts to zero in cycles, poly by a power; plateau divides "
         "by ten; or constant",
     )
-    restart_period: int = Field(10, ge=1, description="of warm_restarts, epochs of the first cycle")
+    restart_period: int = Field(10, ge=1, description="for warm_restarts, epochs of the first cycle")
     restart_multiplier: int = Field(
-        2, ge=1, description="of warm_restarts, length of a cycle in lengths of the one before"
+        2, ge=1, description="for warm_restarts, length of a cycle relative to the one before"
     )
-    poly_power: float = Field(0.9, gt=0, le=10, description="of poly, power of the share of epochs left")
+    poly_power: float = Field(0.9, gt=0, le=10, description="for poly, power of the share of epochs left")
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up from a tenth of the rate")
     encoder_learning_rate_factor: float = Field(
-        1.0, ge=0, le=1, description="share of the rate for a pretrained encoder; 0 holds it still"
+        1.0,
+        ge=0,
+        le=1,
+        description="learning rate of a pretrained encoder as a share of the peak rate; 0 freezes it",
     )
     freeze_epochs: int = Field(
-        0, ge=0, description="epochs for which a pretrained encoder is held still first"
+        0, ge=0, description="first epochs during which a pretrained encoder is frozen"
     )
     plateau_patience: int = Field(
         5, ge=1, description="epochs without a better validation Dice before plateau acts"
@@ -165,11 +168,15 @@ class Recipe(BaseModel):
         description="pipeline by name, or 'albumentations:[...]', 'file:NAME.json' of albumentations",
     )
     augmentation_strength: float = Field(
-        STRENGTH, ge=0, le=1, description="of augmentation rand_augment: largest magnitude of every operation"
+        STRENGTH,
+        ge=0,
+        le=1,
+        description="for augmentation rand_augment, largest magnitude of every operation",
     )
     sampling: Sampling = Field(
         "cases",
-        description="cases of an epoch: each once; or as many, in equal shares of centers, or of presence of a polyp",
+        description="cases of an epoch: each once; or as many, drawn in equal shares by center, or by presence of a "
+        "polyp",
     )
     scales: Scales = Field(
         (1.0,),
@@ -185,7 +192,7 @@ class Recipe(BaseModel):
         "auto", description="auto: bf16 where native, fp16 with a scaler on other GPUs, fp32 on CPUs"
     )
     patience: int = Field(
-        0, ge=0, description="stop after so many epochs without a better validation Dice; 0 never"
+        0, ge=0, description="stop after this many epochs without a better validation Dice; 0: never"
     )
     tta: Tta = Field(
         "none",
@@ -198,7 +205,7 @@ class Recipe(BaseModel):
     averaging_start: float = Field(
         0.75, ge=0, lt=1, description="share of the epochs after which weight averaging begins"
     )
-    ema_decay: float = Field(0.99, gt=0, lt=1, description="of ema, weight of the old mean at each step")
+    ema_decay: float = Field(0.99, gt=0, lt=1, description="for ema, weight of the old mean at each step")
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights, order of cases, augmentation")
 
     @model_validator(mode="after")
@@ -214,7 +221,7 @@ class Recipe(BaseModel):
         if self.freeze_epochs >= self.epochs:
             raise ValueError(
                 f"freeze_epochs needs to be below epochs = {self.epochs}, found {self.freeze_epochs}; "
-                "encoder_learning_rate_factor = 0 holds the encoder still all along"
+                "encoder_learning_rate_factor = 0 freezes the encoder all along"
             )
         return self
 

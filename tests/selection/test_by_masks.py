@@ -270,7 +270,7 @@ def test_fewer_than_two_trials_with_networks_are_nothing_to_choose_among(
     study: Study, gone: Sequence[int], said: str
 ):
     forget(study, *gone)
-    with pytest.raises(BadStudy, match=f"it needs two, and of 4 {said} them"):
+    with pytest.raises(BadStudy, match=f"it needs two, but of 4 {said} them"):
         StoredStudy(study.store).best("nsd")
 
 

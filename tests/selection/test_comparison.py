@@ -105,7 +105,7 @@ def test_one_system_or_the_same_twice_is_no_comparison(plan: SplitPlan):
 def test_systems_without_a_common_image_are_refused(plan: SplitPlan):
     a = system(plan, "a:0", 0)
     b = replace(a, name="b:0", scores={"far": {"far/1": 0.5}})
-    with pytest.raises(BadStudy, match="no image in common"):
+    with pytest.raises(BadStudy, match="not scored on any image in common"):
         compare([a, b])
 
 

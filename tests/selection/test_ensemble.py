@@ -267,4 +267,4 @@ def test_best_falls_back_on_the_single_trial_where_nobody_joins(
     assert len(told["members"]) == 1 and told["ensemble"]["trials"] == [told["trial"]]
     text = " ".join(best("--ensemble", "greedy").split())
     assert "no further trial raises the cross-fitted dice" in text
-    assert "2 networks are averaged: for every image the work of 2." in text
+    assert "2 networks are averaged: every image takes the work of 2." in text

@@ -170,7 +170,7 @@ def test_best_and_leaderboard_tell_the_nested_estimate(run, nested: Nested):
     for line in ("best formula", "leaderboard formula"):
         text = " ".join(run(line)[1].split())
         assert all(sentence in text for sentence in nested.sentences())
-    assert f"search ({nested.until}) and choice included, gives on new images" in nested.sentences()[0]
+    assert f"search ({nested.until}) and choice included, on new images" in nested.sentences()[0]
     assert json.loads(run("best formula.outer-1 --json")[1])["nested"] is None
 
 

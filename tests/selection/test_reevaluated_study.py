@@ -91,7 +91,7 @@ def test_best_names_the_champion_and_says_how_much_the_search_was_too_good(run):
     assert "Trial 2 has the highest dice over search and re-evaluation of 2 finalists." in text
     for one in (first, second):
         assert f"trial {one['trial']}: {100 * one['both']:.2f} over both" in text
-    assert "its own score of the search was" in text
+    assert "its own score in the search was" in text
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,9 @@ def test_why_a_finalist_failed_is_printed_as_it_is(
     monkeypatch.setattr(
         "orchestrator.selection.reevaluation.StoredReevaluation.failed", lambda *_: {3: error}
     )
-    assert f"Trial 3 is left out, for it failed when it was trained again: {said}\n" in run("best formula")
+    assert f"Trial 3 is left out, because it failed when it was trained again: {said}\n" in run(
+        "best formula"
+    )
 
 
 def test_by_another_metric_trials_are_ranked_by_their_folds_alone(run):

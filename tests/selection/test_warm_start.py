@@ -78,12 +78,12 @@ def test_what_fits_is_tried_once_and_the_rest_is_said_why():
         {"network": "unet", "learning_rate": 1e-2, "batch_size": 8, "clip_norm": 1.0},
     )
     said = [line.replace("trial 1 of then ", "") for line in fitted.lines]
-    assert said[0] == "becomes trial 1" and said[1] == "is known already"
+    assert said[0] == "becomes trial 1" and said[1] == "is already known"
     assert "learning_rate 0.5 is not 1e-05 to 0.1" in said[2] and "batch_size 5 is not" in said[2]
     assert said[3] == "does not fit: its network is pranet"
     assert said[4] == "does not fit: it has no growth_rate"
     assert said[6] == "trial 9 of then becomes trial 3; as in the paper: batch_size, clip_norm"
-    assert said[7] == "trial 0 of then is known already"
+    assert said[7] == "trial 0 of then is already known"
 
 
 def test_values_may_be_text_as_mlflow_keeps_them():

@@ -168,7 +168,7 @@ def test_a_study_of_one_network_begins_with_the_best_of_that_network_of_a_study_
 def test_a_limit_that_nothing_keeps_is_answered_with_what_the_smallest_network_costs(finished: Study):
     limits = secondary_goals((), (), ("parameters<=10",))
     with pytest.raises(
-        BadStudy, match=r"the least of them: parameters [\d,]+ \((unet|resunet_pp|colonsegnet)\)"
+        BadStudy, match=r"the smallest costs: parameters [\d,]+ \((unet|resunet_pp|colonsegnet)\)"
     ):
         refuse_unless_allowed(SPACE, limits, 0)
 

@@ -36,8 +36,7 @@ ScaleOption = Annotated[
     Literal["smoke", "small", "full"],
     typer.Option(
         help="smoke: minutes on two cores, to see that every row runs; small: minutes on a GPU, to see which network "
-        "is ahead; "
-        "full: the paper's sizes, images and epochs."
+        "is ahead; full: the paper's sizes, images and epochs."
     ),
 ]
 Datasets = Annotated[

@@ -101,7 +101,7 @@ def possible_widths(batch_sizes: Mapping[str, Sequence[int]], at_most: int) -> t
 
 def read_speeds(file: Path) -> list[Speed | str]:
     """Speeds that a `TimeJob` measured, one a configuration, errors as text. `BadStudy`: damaged file."""
-    remedy = "delete it: what is in it is measured again"
+    remedy = "delete it: its contents are measured again"
     found: list[Speed | str] = read_json(file, list[Speed | str], remedy)
     if not found:
         raise BadStudy(str(file), f"holds no measurement; {remedy}")

@@ -61,6 +61,6 @@ def _problem(text: str) -> str | None:
     if found[1] not in known:
         return f"expected a limit of one of {', '.join(known)}, found {found[1]}"
     try:
-        return None if 0 < float(found[2]) < math.inf else f"{text}: a limit is above 0, and finite"
+        return None if 0 < float(found[2]) < math.inf else f"{text}: expected a finite limit above 0"
     except ValueError:
-        return f"{text}: {found[2]} is no number"
+        return f"{text}: {found[2]} is not a number"

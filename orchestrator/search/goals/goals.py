@@ -92,7 +92,7 @@ def primary_and_secondary(names: Sequence[str]) -> tuple[ObjectiveName, tuple[Go
     problems = [f"expected one of {', '.join(known)}; found {name}" for name in names if name not in known]
     if names[0] not in scores:
         problems.append(
-            f"the first one names the champion, so it is one of {', '.join(scores)}; found {names[0]}"
+            f"the first one decides the champion, so it must be one of {', '.join(scores)}; found {names[0]}"
         )
     if problems:
         raise BadStudy("--objective", problems)

@@ -106,8 +106,8 @@ def _center_problems(objective: Objective, plan: SplitPlan) -> list[str]:
     problems = []
     if without:
         problems.append(
-            f"{objective.name} needs the center of every image, {len(without)} of {len(validated)} have none, "
-            f"such as {without[0]}; `data add --groups` takes a column of centers"
+            f"{objective.name} needs the center of every image, but {len(without)} of {len(validated)} have none, such "
+            f"as {without[0]}; `data add --groups` takes a column of centers"
         )
     if len(centers) < 2:
         problems.append(f"{objective.name} needs images of two centers or more, found {len(centers)}")

@@ -240,5 +240,7 @@ class ProgressMonitor:
             trouble = f"{type(error).__name__}: {error}"
             if trouble != self.trouble:
                 is_bug = machine_fault(error) is None
-                logger.warning("the status of this study is not kept for now: %s", trouble, exc_info=is_bug)
+                logger.warning(
+                    "the status of this study cannot be saved for now: %s", trouble, exc_info=is_bug
+                )
             self.trouble = trouble

@@ -37,7 +37,7 @@ def recorded_status(snapshot: StudySnapshot) -> Status:
         epochs_done=int(usage.spent().epochs),
         gpu_hours=found.gpu_hours,
         gpus_per_lane=found.gpus_per_lane,
-        left=Left(how="nobody works on it; the same `orchestrator search` goes on"),
+        left=Left(how="no process works on it; the same `orchestrator search` continues it"),
         end=found.end,
         unfinished=found.unfinished,
     )

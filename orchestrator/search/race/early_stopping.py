@@ -77,7 +77,7 @@ def cut(curve: Curve, finished: Finished, target: float, against: int, lead: flo
     hope = best + max(MORE_THAN_EVER * gain, rise) + MARGIN
     if hope >= target - max(0.0, lead):
         return None
-    ahead = f", less the {percent(lead)} that this trial is ahead on others" if lead > 0 else ""
+    ahead = f", less this trial's lead of {percent(lead)} on other folds" if lead > 0 else ""
     reason = (
         f"epoch {len(curve.dice)} of {curve.num_epochs}: best Dice {percent(best)}; even {percent(hope)}, more than "
         f"any fit gained from here, is below the {percent(target)} of trial {against} on this fold{ahead}"

@@ -89,7 +89,9 @@ class Paired(Rule):
         found = board.compare(number, incumbent)
         if found is None:
             return Verdict(
-                "pause", f"Trial {incumbent}, to compare with, has none of these folds yet.", incumbent
+                "pause",
+                f"Trial {incumbent}, which it is compared with, has none of these folds yet.",
+                incumbent,
             )
         looks = max(1, board.num_folds - self.least_folds)
         limit = self.error_rate / (looks * max(1, len(board.complete())))
@@ -101,18 +103,19 @@ class Paired(Rule):
                 "stop", f"{says}: worse, p = {found.p_value:.2g} < {limit:.2g}.", incumbent, numbers
             )
         if chance < self.least_chance:
-            reason = f"{says}: it is better by {100 * self.gain:.2g} points or more with a chance of {chance:.0%} only."
+            wanted = f"better by {100 * self.gain:.2g} points or more"
+            reason = f"{says}: the chance that it is {wanted} is only {chance:.0%}."
             return Verdict("pause", reason, incumbent, numbers)
         if board.folds(number) == 1:
             rank, places = _rank(board, number, 1, self.reduction)
             numbers |= {"rank": rank, "places": places}
             if rank > places:
                 reason = (
-                    f"{says}: rank {rank} of the trials with one fold, of which {_first(places)} may have another "
-                    "for now."
+                    f"{says}: rank {rank} of the trials with one fold, of which {_first(places)} may get another for "
+                    "now."
                 )
                 return Verdict("pause", reason, incumbent, numbers)
-        return Verdict("go", f"{says}: it is better with a chance of {chance:.0%}.", incumbent, numbers)
+        return Verdict("go", f"{says}: the chance that it is better is {chance:.0%}.", incumbent, numbers)
 
     def recall(self, board: PairedScores, paused: Collection[int], new_wanted: bool) -> int | None:
         if not new_wanted:
@@ -160,7 +163,7 @@ class Asha(Rule):
         rank, places = _rank(board, number, folds, self.reduction)
         numbers = {"rank": float(rank), "places": float(places), "folds": float(folds)}
         reason = (
-            f"Rank {rank} of the trials with {folds} folds, of which {_first(places)} may have more for now."
+            f"Rank {rank} of the trials with {folds} folds, of which {_first(places)} may get more for now."
         )
         return Verdict("go" if rank <= places else "pause", reason, None, numbers)
 

@@ -32,7 +32,7 @@ def digest(network: str, params: Mapping[str, Any]) -> str | None:
             return _sha256(weights, Path(weights).stat().st_mtime_ns)
         except FileNotFoundError:
             raise BadMachine(
-                weights, "is gone; fits that start from it are named by what it held: put it back"
+                weights, "is gone; put it back: fits that start from it are identified by its contents"
             ) from None
     if network not in ENCODERS or not params.get("pretrained", True):
         return None

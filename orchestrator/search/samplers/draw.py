@@ -92,8 +92,8 @@ def refuse_unless_allowed(space: SearchSpace, secondary: SecondaryGoals, seed: i
     least = [_least(tried, limit) for limit in secondary.limits if not limit.cost.is_measured]
     raise BadStudy(
         "--constraint",
-        f"none of {MAX_RANDOM} random configurations of this space keeps {limits}; the least of them: "
-        f"{', '.join(least)}; a higher limit would do, or smaller values in the space",
+        f"none of {MAX_RANDOM} random configurations of this space stays within {limits}; the smallest costs: "
+        f"{', '.join(least)}; raise the limit, or use smaller values in the space",
     )
 
 

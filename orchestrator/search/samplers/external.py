@@ -116,7 +116,7 @@ def _of_hub(name: str) -> type[BaseSampler]:
         reason = f"{type(failure).__name__}: {failure}"
         raise BadStudy(OPTION, f"OptunaHub's samplers/{package} gave no {sampler}: {reason}") from failure
     if not (isinstance(found, type) and issubclass(found, BaseSampler)):
-        raise BadStudy(OPTION, f"{name} of OptunaHub is no sampler of single configurations")
+        raise BadStudy(OPTION, f"{name} of OptunaHub does not sample single configurations")
     return found
 
 
@@ -134,7 +134,7 @@ def _refuse_arguments(
     problems = []
     for argument, value in given.items():
         if argument == "seed":
-            problems.append(f"{name}: the seed is given by --seed")
+            problems.append(f"{name}: set the seed with --seed")
         elif argument not in known and not anything:
             near = difflib.get_close_matches(argument, known, 1)
             hint = (

@@ -58,8 +58,8 @@ def why_unlikely(shown: Sequence[ShownTrial], seed: int = 0) -> str | None:
         if largest >= GAIN:
             return None
     return (
-        f"after {len(shown)} configurations no other is expected to gain more than {100 * largest:.2g} Dice points, "
-        f"where {100 * GAIN:.2g} are worth a fit"
+        f"after {len(shown)} configurations no further one is expected to gain more than {100 * largest:.2g} Dice "
+        f"points, where {100 * GAIN:.2g} would be worth a fit"
     )
 
 

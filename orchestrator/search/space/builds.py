@@ -121,7 +121,7 @@ def _too_large(name: str, values: Mapping[str, Any], network: torch.nn.Module) -
     usual = ", ".join(f"{key} = {defaults[key]}" for key in sizes if defaults[key] is not None)
     return (
         f"{name}: with {given} it has {count / 1e9:,.1f} billion parameters to train, expected at most "
-        f"{MOST_TRAINED / 1e9:.0f} billion, for weights, gradients and optimizer take 16 bytes each"
+        f"{MOST_TRAINED / 1e9:.0f} billion, as weights, gradients and optimizer take 16 bytes for each"
         + (f"; by default {usual}" if usual else "")
     )
 
@@ -135,11 +135,11 @@ def _lack(key: str, name: str, network: torch.nn.Module) -> str | None:
         )
     if key in ENCODER and not _trains_encoder(network):
         return (
-            f"{key}: the encoder of {name} is frozen with these parameters, so that it does nothing; expected "
+            f"{key}: the encoder of {name} is frozen with these parameters, so this has no effect; expected "
             f"{OFF[key]:g} for it"
         )
     if key in NO_RESULT and not parts_of(network):
-        return f"{key}: {name} has no modules of several layers that could be computed again; expected false"
+        return f"{key}: {name} has no modules of several layers that could be recomputed; expected false"
     return None
 
 
@@ -173,8 +173,8 @@ def check_weights(space: SearchSpace) -> None:
         file = params.get("weights")
         if file and not Path(file).is_absolute():
             problems.append(
-                f"weights: expected an absolute path, for fits run in folders of their own, found {file}; "
-                f"{Path(file).absolute()} would do"
+                f"weights: expected an absolute path, because fits run in folders of their own, found {file}; use "
+                f"{Path(file).absolute()}"
             )
             continue
         configuration = space.configuration(params)

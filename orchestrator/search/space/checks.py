@@ -116,7 +116,7 @@ def _conditions(tables: Tables) -> Iterator[str]:
     try:
         order = in_order(tables.search)
     except CycleError as error:
-        yield f"search: conditions go round in a circle: {' -> '.join(error.args[1])}"
+        yield f"search: conditions form a cycle: {' -> '.join(error.args[1])}"
         return
     yield from _never_met(tables, order)
 
@@ -133,7 +133,7 @@ def _never_met(tables: Tables, order: Sequence[str]) -> Iterator[str]:
                 needs[name][other] = both or before
                 if not both:
                     yield (
-                        f"search.{name}.when: it can never be met, for it needs {other} to be "
+                        f"search.{name}.when: it can never be met, because it needs {other} to be "
                         f"{' or '.join(map(shown, before))} and, as its conditions depend on others, "
                         f"{' or '.join(map(shown, allowed))} as well; leave one of them out"
                     )

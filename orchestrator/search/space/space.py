@@ -226,7 +226,7 @@ def checked_before(text: str, path: Path) -> SearchSpace:
     try:
         document = parse_toml(text)
     except ValueError as error:
-        raise BadSpace(str(path), f"expected TOML, found otherwise: {error}") from error
+        raise BadSpace(str(path), f"expected TOML, found something else: {error}") from error
     tables, sweeps = read_tables(document, problems, None)
     if problems:
         raise BadSpace(str(path), problems)

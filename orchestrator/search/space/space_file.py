@@ -104,7 +104,7 @@ def parse_space(text: str, path: Path | None = None) -> SearchSpace:
     try:
         document = parse_toml(text)
     except ValueError as error:
-        raise BadSpace(where, f"expected TOML, found otherwise: {error}") from error
+        raise BadSpace(where, f"expected TOML, found something else: {error}") from error
     if problems := [*_too_large(document)]:
         raise BadSpace(where, problems)
     tables, sweeps = read_tables(document, problems, REGISTRY)

@@ -16,7 +16,7 @@ def damage(snapshot: StudySnapshot) -> list[str]:
     if records := snapshot.damaged_records:
         named = [f"{folder} ({why})" for folder, why in records.items()]
         lines.append(
-            f"{counted(len(named), 'record')} found that cannot be read, taken as not there: {_some(named)}; the same "
+            f"{counted(len(named), 'record')} cannot be read, and are treated as missing: {_some(named)}; the same "
             "`orchestrator search` sets such records aside and makes them again"
         )
     if (why := snapshot.journal_damage) is not None:

@@ -101,7 +101,7 @@ def reach(url: str) -> None:
     except DBAPIError as error:
         raise _away(error) from error
     except (TypeError, ValueError) as error:
-        raise BadMachine(WHERE, f"its driver does not take what the URL asks for: {error}") from error
+        raise BadMachine(WHERE, f"its driver rejects what the URL asks for: {error}") from error
     finally:
         engine.dispose()
 
@@ -129,7 +129,9 @@ def connect_again(dialect: Dialect, record: object, words: Sequence[Any], option
                 raise
             if not is_said:
                 logger.warning(
-                    "the database is away, and is waited for %.0f s: %s", RESTART_S, _first_line(error)
+                    "the database does not answer; trying again for up to %.0f s: %s",
+                    RESTART_S,
+                    _first_line(error),
                 )
             is_said = True
             time.sleep(RETRY_S)
@@ -177,9 +179,7 @@ def _away(error: Exception) -> BadMachine:
     from sqlalchemy.exc import DBAPIError
 
     cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
-    return BadMachine(
-        WHERE, f"the database does not answer, or does not let us in: {_first_line(cause or error)}"
-    )
+    return BadMachine(WHERE, f"the database does not answer, or denies access: {_first_line(cause or error)}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -209,7 +209,10 @@ class StudySnapshot:
         views = self.last_status.trials if self.last_status is not None else ()
         trials = self.ledger.trials.read() or of_status(views, self.space, len(self.secondary.directions))
         if not trials:
-            remedy = "restore it from a copy; or the same `orchestrator search` samples again, and trains nothing twice"
+            remedy = (
+                "restore it from a copy; otherwise the same `orchestrator search` samples again, and trains nothing "
+                "twice"
+            )
             raise BadStudy(str(self.store.journal_file), f"{self.journal_damage}; {remedy}")
         return trials
 

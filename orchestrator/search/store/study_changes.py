@@ -50,7 +50,7 @@ def split_problem(file: Path, plan: SplitPlan) -> str:
     try:
         stored = parse_json(file, dict[str, Any])
     except (Unreadable, FileNotFoundError):
-        return f"splits: {file} does not read; the split that the study was begun with writes it again"
+        return f"splits: {file} cannot be read; the split that the study was begun with writes it again"
     return f"splits: {split_changes(stored, plan)}"
 
 

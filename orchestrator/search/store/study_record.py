@@ -75,8 +75,8 @@ def _refuse_together(given: Mapping[str, Any]) -> None:
     if given.get("warm_start") and given.get("nested") is not None:
         raise BadStudy(
             "--warm-start",
-            "what an earlier study recommends may be chosen by images of the outer folds, so an estimate by --nested "
-            "would not be free of bias; use one of the two",
+            "what an earlier study recommends may have been chosen on images of the outer folds, which would bias the "
+            "estimate of --nested; use one of the two",
         )
 
 

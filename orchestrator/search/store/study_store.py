@@ -95,7 +95,7 @@ class StudyStore(StudyFolder):
         if not self.warm_start_file.exists():
             return []
         remedy = (
-            "restore it, or delete it: configurations of an earlier study that are not begun are then lost"
+            "restore it, or delete it: configurations of an earlier study that were not begun are then lost"
         )
         result: list[dict[str, Any]] = read_json(self.warm_start_file, list[dict[str, Any]], remedy)
         return result
@@ -200,13 +200,13 @@ class StudyStore(StudyFolder):
                 yield from dataset_changes(key, getattr(was.made_of, key), getattr(now.made_of, key))
             elif key == "splits" and not {"datasets", "unseen", "seed"} & {*changed}:
                 rest = (
-                    f"; --splits {self.splits_file} goes on with it as it was begun"
+                    f"; --splits {self.splits_file} continues the study as it was begun"
                     if changed == ["splits"]
                     else ""
                 )
                 yield f"{split_change}{rest}"
             elif key == "splits":
-                yield "splits: follows from what is said here of the others"
+                yield "splits: follows from the other changes in this list"
             else:
                 yield change_of(was, now, key)
 

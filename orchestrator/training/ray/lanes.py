@@ -141,7 +141,7 @@ class Lanes:
             idle_since = None if num_busy else idle_since or time.monotonic()
             if idle_since is not None and time.monotonic() - idle_since > CLOSE_S:
                 num_hanging = sum(one.is_alive() for one in self.threads)
-                logger.warning("left to Ray, hanging without a fit: %s", counted(num_hanging, "lane"))
+                logger.warning("hanging without a fit, and left to Ray: %s", counted(num_hanging, "lane"))
                 return
             alive[0].join(1.0)
 
@@ -233,7 +233,7 @@ class Lanes:
             try:
                 ray.get(self.dispatcher.nodes_lost.remote(gone))
             except RayError as error:  # the dispatcher is being restarted
-                logger.info("the lanes are checked again in a moment: %s", error)
+                logger.info("the lanes could not be checked, and are checked again in a moment: %s", error)
             self.check_fault()
             self._set_capacity(int(min(self.max_lanes, self.shape.num_on(nodes))))
 

@@ -172,7 +172,7 @@ def configuration(num: int, near: float) -> list[ShownTrial]:
 def test_no_improvement_is_likely_once_the_top_is_known():
     why = why_unlikely(configuration(40, near=0.25))
     assert why is not None
-    assert why.startswith("after 40 configurations no other is expected to gain more than 0.0")
+    assert why.startswith("after 40 configurations no further one is expected to gain more than 0.0")
 
 
 def test_improvement_is_likely_where_few_configurations_were_seen_or_all_far_from_the_top():

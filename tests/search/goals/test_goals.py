@@ -87,7 +87,7 @@ def test_scores_are_maximised_and_costs_minimised():
 
 def test_the_first_objective_is_a_score():
     assert primary_and_secondary(["worst-fold", "gmacs", "mean"]) == ("worst-fold", ("gmacs", "mean"))
-    with pytest.raises(BadStudy, match=r"the first one names the champion, .* found gmacs") as refusal:
+    with pytest.raises(BadStudy, match=r"the first one decides the champion, .* found gmacs") as refusal:
         primary_and_secondary(["gmacs", "beauty"])
     assert "expected one of mean, worst-fold" in str(refusal.value) and "beauty" in str(refusal.value)
 

@@ -244,4 +244,4 @@ def test_a_study_begun_with_a_race_of_earlier_versions_is_shown_and_goes_on_by_a
     write_status(study.store.status_file, some_status(race="median"))
     assert recorded_status(study.store.snapshot()).race == "median"
     note_former_race(study)
-    assert "--race median, which is no longer offered: it goes on with --race paired" in caplog.text
+    assert "--race median, which is no longer offered: it continues with --race paired" in caplog.text

@@ -66,7 +66,7 @@ def test_what_a_trial_is_ahead_on_other_folds_it_may_lose_on_this_one():
     assert cut(flat(0.7), FINISHED, 0.8, 0) is not None
     assert cut(flat(0.7), FINISHED, 0.8, 0, lead) is None
     verdict = cut(flat(0.65), FINISHED, 0.8, 0, lead)
-    assert verdict is not None and "less the 7.30 that this trial is ahead on others" in verdict.reason
+    assert verdict is not None and "less this trial's lead of 7.30 on other folds" in verdict.reason
 
 
 def test_a_lead_on_few_images_is_worth_less_on_many():

@@ -85,9 +85,7 @@ def test_a_run_gives_up_when_trials_fail_one_after_another_and_the_next_run_trie
     while (asked := disk.suggest())[1] != Searcher.FINISHED:
         disk.fail(asked[0], asked[1]["number"], "RuntimeError: no CUDA\nTraceback ...")
     assert len(disk.trials) == MAX_FAILED
-    assert (
-        disk.gate.end.why == f"{MAX_FAILED} trials failed one after another, the last: RuntimeError: no CUDA"
-    )
+    assert disk.gate.end.why == f"{MAX_FAILED} trials in a row failed, the last one: RuntimeError: no CUDA"
     again = DiskStudy(template, tmp_path, **options)
     assert not again.engine.is_over and again.suggest()[1]["number"] == MAX_FAILED
 

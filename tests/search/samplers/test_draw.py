@@ -220,7 +220,7 @@ def test_a_name_gives_the_arguments_of_a_sampler_as_literals():
         ("optuna:CmaEsSampler(sigma=1)", "no argument 'sigma'; did you mean sigma0"),
         ("optuna:CmaEsSampler(popsize='x')", r"popsize is of type int \| None, found 'x'"),
         ("optuna:CmaEsSampler(7)", "arguments are given by name"),
-        ("optuna:RandomSampler(seed=1)", "the seed is given by --seed"),
+        ("optuna:RandomSampler(seed=1)", "set the seed with --seed"),
         ("optuna:TPESampler(gamma=open('x'))", "with numbers, texts, lists and dicts as values"),
         ("optuna:QMCSampler", "its position in the sequence is kept on the study"),
         ("optuna:BruteForceSampler", "cannot sample this search space .*step must be given"),

@@ -200,9 +200,9 @@ def test_a_malformed_distribution_is_refused_in_words(distribution, expected):
             unet(f"base_channels = {{ int = [4, {10**400}] }}"),
             "search.base_channels.int: expected an integer of",
         ),
-        (unet(fixed=f"epochs = 1{'0' * 5000}"), "expected TOML, found otherwise"),
+        (unet(fixed=f"epochs = 1{'0' * 5000}"), "expected TOML, found something else"),
         (unet("batch_size = { int = [1, 3000000000] }", baseline="batch_size = 4"), "search.batch_size: "),
-        ("network = [", "expected TOML, found otherwise"),
+        ("network = [", "expected TOML, found something else"),
         ('network = "unet"\nfixd = 1', "no table is named 'fixd'; did you mean fixed?"),
         ('network = "unet"\nfixed = 1', "fixed: expected a table, [fixed], found 1"),
         (unet(fixed="epohs = 3"), "fixed.epohs: no parameter is named 'epohs'; did you mean epochs? known: "),
@@ -325,7 +325,7 @@ def test_conditions_and_networks_are_checked_together(old, new, expected):
 def test_conditions_that_go_round_in_a_circle_are_refused():
     text = TWO_NETWORKS.replace("step = 32", "step = 32, when = { warmup_epochs = 0 }")
     (problem,) = problems(text.replace('schedule = "cosine" }', "image_size = 64 }"))
-    assert problem == "search: conditions go round in a circle: image_size -> warmup_epochs -> image_size"
+    assert problem == "search: conditions form a cycle: image_size -> warmup_epochs -> image_size"
 
 
 def test_values_that_clash_only_on_another_network_than_the_baselines_are_found():
@@ -524,7 +524,7 @@ def test_weights_are_named_by_an_absolute_path_and_all_of_them_are_looked_for(tm
     with pytest.raises(BadMachine) as refusal:
         check_weights(space)
     assert (
-        f"expected an absolute path, for fits run in folders of their own, found here.pt; {Path.cwd()}"
+        f"expected an absolute path, because fits run in folders of their own, found here.pt; {Path.cwd()}"
         in str(refusal.value)
     )
     assert "/not/there.pt" in str(refusal.value)

@@ -96,7 +96,7 @@ def as_tune_ends_a_trial(disk: DiskStudy, name: str) -> None:
 
 
 def test_a_database_that_cannot_be_reached_is_said_so(tmp_path):
-    with pytest.raises(BadMachine, match="does not let us in: unable to open database file"):
+    with pytest.raises(BadMachine, match="or denies access: unable to open database file"):
         reach(f"sqlite:///{tmp_path}/missing/trials.db")
 
 

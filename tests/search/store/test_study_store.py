@@ -154,7 +154,7 @@ def test_a_study_of_another_split_says_what_it_was_and_how_to_go_on(tmp_path):
     anew = five_fold(made.datasets, seed=0, near_duplicates=[(ids[0], ids[1])])
     with pytest.raises(BadStudy, match=r"without looking for near-duplicates.*now with 1 pairs") as error:
         made.store.begin(SPACE, anew)
-    assert f"--splits {made.store.splits_file} goes on with it as it was begun" in str(error.value)
+    assert f"--splits {made.store.splits_file} continues the study as it was begun" in str(error.value)
     assert "--study" in str(error.value)
     made.store.begin(SPACE, make_plan(str(made.store.splits_file), made.datasets, seed=0), 0)
 

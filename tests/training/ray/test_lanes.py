@@ -250,7 +250,7 @@ def test_a_lane_that_hangs_while_it_starts_does_not_keep_a_search_from_ending(tm
     monkeypatch.setattr(lane, "CLOSE_S", 0.1)
     with Hanging(toy_jobs.perform, HALF_A_GPU, tmp_path):
         assert Hanging.started.acquire(timeout=30)  # else there may be nothing that hangs yet
-    assert "left to Ray, hanging without a fit: " in caplog.text
+    assert "hanging without a fit, and left to Ray: " in caplog.text
     Hanging.over.set()
 
 
