@@ -72,7 +72,7 @@ def cluster_file(kind: str, *, search: Sequence[str] = (), **fields: Any) -> str
     from orchestrator.launch.kinds import KINDS
 
     if kind not in KINDS:
-        raise BadMachine(kind, f"no file is named so; {hint(kind, KINDS)}known: {', '.join(KINDS)}")
+        raise BadMachine(kind, f"there is no such file; {hint(kind, KINDS)}known: {', '.join(KINDS)}")
     if unknown := sorted(fields.keys() - {*KINDS[kind].fields}):
         raise BadMachine(kind, f"has no {', '.join(unknown)}; known: {', '.join(KINDS[kind].fields)}")
     return cluster_text(kind, fields | ({"search": tuple(search)} if search else {}))

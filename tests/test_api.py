@@ -102,7 +102,7 @@ def test_what_can_be_refused_cheaply_is_refused_before_images_are_compared(monke
     monkeypatch.setattr("orchestrator.study.loading.find_near_duplicates", None)
     with pytest.raises(BadStudy, match="no study of this home"):
         _ = po.Study("tiny.toml", data="drawn", trials=1, warm_start=["gone"], progress=None).store.name
-    with pytest.raises(BadStudy, match="of this space keeps"):
+    with pytest.raises(BadStudy, match="of this space stays within"):
         po.Study("tiny.toml", data="drawn", trials=1, constraints=["parameters<=10"], progress=None)
 
 
@@ -252,7 +252,7 @@ def test_one_name_may_be_given_where_several_could_be(folder: Path):
     ("options", "said"),
     [
         ({"without_mask": "emty"}, "without_mask: expected refuse or empty, found 'emty'"),
-        ({"stated": {"license": "CC0"}}, "nothing is named license; did you mean licence?"),
+        ({"stated": {"license": "CC0"}}, "no field is named license; did you mean licence?"),
     ],
 )
 def test_options_of_a_new_dataset_that_mean_nothing_are_refused_before_it_is_read(options, said):

@@ -138,7 +138,7 @@ def largest_difference(facts: Iterable[Mapping[str, Any]]) -> str:
     known = [one for one in facts if one["published"] is not None]
     first, second = sorted(known, key=lambda one: -abs(one["difference_percent"]))[:2]
     return (
-        f"In print are {len(known)} sizes; the largest difference is {first['difference_percent']:+.2f} % "
+        f"{len(known)} sizes are published; the largest difference is {first['difference_percent']:+.2f} % "
         f"({first['name']}; {first['published_in']}), the next {second['difference_percent']:+.2f} % "
         f"({second['name']})."
     )

@@ -88,7 +88,7 @@ def _uri(found: StudyStore, tracking_uri: str | None, display: Display) -> str:
     if (moved := mend_moved_home(found.home)) is not None:
         display.note(
             f"the home was at {moved[0]} when MLflow was last written: {moved[1]} addresses of pictures and models are "
-            "mended"
+            "corrected"
         )
     bring_up_to_date(found.home, display.note)
     return default_uri(found.home)

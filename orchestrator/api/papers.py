@@ -92,7 +92,7 @@ def reproduce(
     from orchestrator.ray_cluster.machine import Machine
 
     if trials is not None and not tuned:
-        raise BadData("--trials", "is the number of trials of a search, which only --tuned makes: add that")
+        raise BadData("--trials", "is the number of trials of a search, which only --tuned runs: add --tuned")
     if scale not in get_args(ScaleName):
         raise BadData("--scale", f"expected {', '.join(get_args(ScaleName))}, found {scale!r}")
     folder, shown = home_folder(home), display or Display()
@@ -105,7 +105,7 @@ def reproduce(
             shown.note(line)
     budget = (trials or plans[0].scale.trials) if tuned else None
     if budget is not None:
-        shown.note(f"then parameters of every row are searched: {budget} trials each, on the same folds")
+        shown.note(f"then the parameters of every row are searched: {budget} trials each, on the same folds")
     if dry_run:
         return {plan.key: plan_dict(plan) for plan in plans}
     check_weights([row for plan in plans for row in plan.rows])

@@ -233,15 +233,16 @@ class Study(StoredStudy):
             return
         if StudyStore(self.home, before).exists():
             self.display.note(
-                f"study {before} was begun without looking for near-duplicates; --no-near-duplicates goes on with it, "
-                "this is another one"
+                f"study {before} was begun without looking for near-duplicates; --no-near-duplicates continues it, "
+                "this is a new one"
             )
 
 
 def _why_no_champion(store: StudyStore) -> str:
     if store.snapshot().ranked():
         return (
-            f"study {store.name}: no finished trial keeps its constraints; the leaderboard says by how much"
+            f"study {store.name}: no finished trial meets its constraints; the leaderboard says by how much each "
+            "exceeds them"
         )
     return f"study {store.name}: no trial was finished; the errors are in the leaderboard"
 

@@ -74,7 +74,7 @@ def given(name: str, beside: Path) -> NetworkFile:
     file = next((file for file, its in files.items() if digest in (None, its)), None)
     if file is None:
         file, its = next(iter(files.items()))
-        raise ValueError(f"{name}: expected that content, found {file} with another, #{its}")
+        raise ValueError(f"{name}: expected that content, found {file} with other content, #{its}")
     found = NetworkFile(module, function, files[file], file)
     _given[module, found.digest] = file
     return found

@@ -36,7 +36,7 @@ def stated(folder: Path) -> dict[str, str]:
     path = folder / FILE
     if not path.is_file():
         return {}
-    remedy = "`orchestrator data describe` writes a new one once it is away"
+    remedy = "move it away, and `orchestrator data describe` writes a new one"
     found: _Stated = read_json(path, _Stated, remedy, BadData)
     return {name: found.stated[name] for name in FIELDS if name in found.stated}
 
@@ -49,7 +49,7 @@ def all_fields(folder: Path) -> dict[str, str]:
 def checked(values: Mapping[str, str | None]) -> dict[str, str]:
     """Statements that were given, each in one line. Raises `BadData` for unknown fields and long texts."""
     problems = [
-        f"nothing is named {name}; {hint(name, FIELDS)}known: {', '.join(FIELDS)}"
+        f"no field is named {name}; {hint(name, FIELDS)}known: {', '.join(FIELDS)}"
         for name in values
         if name not in FIELDS
     ]

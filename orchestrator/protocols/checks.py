@@ -20,7 +20,7 @@ def check_row(protocol: Protocol, name: str, row: PaperRow, scale: Scale, space:
     """Raises `BadSpace` for keys and values that the network of the row does not take."""
     networks = [str(one.baseline_params()[NETWORK]) for one in space.members]
     if len(networks) > 1:
-        raise BadSpace(row.space, f"opens {len(networks)} networks, a row is one: {', '.join(networks)}")
+        raise BadSpace(row.space, f"has {len(networks)} networks, but a row is one: {', '.join(networks)}")
     values = {**protocol.recipe, **row.recipe, **scale.rows.get(name, {}), **row.params}
     problems: list[str] = []
     tables, _ = read_tables({NETWORK: networks[0], "fixed": values}, problems, REGISTRY)
@@ -48,8 +48,8 @@ def _not_apart(table: PaperTable, taken: Mapping[str, Taken]) -> Iterator[str]:
         elif dataset.fingerprint == source.fingerprint and not trained.isdisjoint(case.id for case in cases):
             centers = f", which knows {knows}," if test.centers else ""
             yield (
-                f"{test.name}: images of {dataset.name}{centers} are trained on; "
-                f"expected other ones, by --data {test.dataset}=NAME"
+                f"{test.name}: images of {dataset.name}{centers} are trained on; name others with --data "
+                f"{test.dataset}=NAME"
             )
 
 

@@ -49,11 +49,10 @@ class Taken:
         """Sentence on the difference between this dataset and the paper's; None if there is none."""
         known, found = known_datasets().get(self.wanted), len(self.dataset.cases)
         if self.is_given:
-            return (
-                f"{self.dataset.name} ({counted(found, 'image')}) is taken for {self.wanted}, as --data says"
-            )
+            return f"{self.dataset.name} ({counted(found, 'image')}) is used as {self.wanted}, as --data says"
         if self.stands_in:
-            return f"{self.dataset.name} ({counted(found, 'image')}) in place of {self.wanted}, which is not here"
+            used = f"{self.dataset.name} ({counted(found, 'image')}) is used"
+            return f"{used} in place of {self.wanted}, which is not here"
         if known is not None and known.images != found:
             return f"{self.wanted}: {found:,} of {known.images:,} images"
         return None

@@ -117,10 +117,10 @@ def _weights(name: str, row: PaperRow, scale: Scale, wishes: Wishes, space: Sear
     file = given.get(name) or given.get(row.space) or given.get(network)
     if file == IMAGENET:
         if "pretrained" not in known:
-            raise BadSpace("--weights", f"{network} has no weights of ImageNet")
+            raise BadSpace("--weights", f"there are no ImageNet weights of {network}")
         return {"pretrained": True}
     if file is not None and "weights" not in known:
-        raise BadSpace("--weights", f"{network} takes no weights")
+        raise BadSpace("--weights", f"{network} cannot start from a file of weights")
     imagenet = scale.imagenet if wishes.imagenet is None else wishes.imagenet
     found: dict[str, Any] = {}
     if "pretrained" in known:
@@ -161,7 +161,7 @@ def check_weights(rows: Sequence[RowPlan]) -> None:
             continue
         seen.append((network, params))
         if (problem := why_no_weights(network, params)) is not None:
-            problems.append(f"{row.name}: {problem}; --random, or --weights '{row.name}=FILE', needs none")
+            problems.append(f"{row.name}: {problem}; use --random, or --weights '{row.name}=FILE', instead")
     if problems:
         raise BadMachine("--weights", problems)
 

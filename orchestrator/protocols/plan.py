@@ -99,7 +99,7 @@ class TablePlan:
         dataset = self.taken[self.table.train].dataset
         if self.table.centers and all(case.center is None for case in dataset.cases):
             lines.append(
-                f"{dataset.name} knows no centers, so all of its images are taken, in place of those of "
+                f"{dataset.name} has no known centers, so all of its images are used, in place of those of "
                 + ", ".join(self.table.centers)
             )
         if any(one.part == "validation" for one in self.table.tests):

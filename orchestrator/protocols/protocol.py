@@ -212,7 +212,7 @@ def load_protocol(given: str) -> Protocol:
             ) from error
         raise BadData(str(file), [_in_words(one) for one in error.errors()]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadData(str(file), f"expected TOML, found otherwise: {error}") from error
+        raise BadData(str(file), f"expected TOML, found something else: {error}") from error
 
 
 def _in_words(finding: Any) -> str:

@@ -55,9 +55,7 @@ def plan_tables(asked: ReproductionRequest, places: Places, display: Display) ->
     needed = list(dict.fromkeys(name for one in tables.values() for name in one.datasets))
     if unknown := sorted(asked.data.keys() - {*needed}):
         with mistakes.noted():
-            raise BadData(
-                "--data", f"no dataset {', '.join(unknown)} is needed; needed are {', '.join(needed)}"
-            )
+            raise BadData("--data", f"{', '.join(unknown)} is not needed; needed are {', '.join(needed)}")
     for name in tables:
         with mistakes.noted():
             grouping = whole if asked.whole_groups else None
@@ -104,7 +102,7 @@ def run_planned(
         plain = as_plain(run, measure(run, tuned), published_differences(run), command)
         lost = write_results(out, plan.key, plain)
     if lost:
-        display.note(f"{plan.title}: these results take the place of an earlier run with {', '.join(lost)}")
+        display.note(f"{plan.title}: these results replace an earlier run with {', '.join(lost)}")
     return plain
 
 

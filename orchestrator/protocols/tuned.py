@@ -102,7 +102,7 @@ def space_of(plan: TablePlan, row: RowPlan) -> SearchSpace:
         if key not in held and key in params
     }
     if not opened:
-        raise BadSpace(row.row.space, "opens nothing but size and threshold, so there is nothing to tune")
+        raise BadSpace(row.row.space, "searches nothing but size and threshold, so there is nothing to tune")
     fixed = {key: value for key, value in params.items() if key not in opened} | {"threshold": 0.5}
     baseline = {key: params[key] for key in opened}
     tables = {"search": opened, "fixed": fixed, "baseline": baseline}

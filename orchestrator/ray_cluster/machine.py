@@ -57,9 +57,8 @@ class Machine:
         if self.address.startswith("ray://"):
             raise BadMachine(
                 "--address",
-                f"a study does not run through a Ray client, found {self.address}; make the same command a job with "
-                f"`orchestrator submit`, or run it on a node of the cluster with "
-                "--address auto",
+                f"a study does not run through a Ray client, found {self.address}; submit the same command as a job "
+                "with `orchestrator submit`, or run it on a node of the cluster with --address auto",
             )
         self._refuse_none()
         if self.fits_per_gpu > 1 and (self.workers_per_fit or 1) > 1:

@@ -73,7 +73,7 @@ def _keep_token(file: Path) -> None:
             written.write(secrets.token_hex(32))
     except FileExistsError:
         if file.stat().st_mode & 0o077:
-            logger.warning("%s was readable for others on this machine; this is corrected", file)
+            logger.warning("%s was readable by others on this machine; this is now corrected", file)
             file.chmod(0o600)
     except OSError as refused:
         logger.warning("no token can be stored for this Ray's dashboard: %s", refused)

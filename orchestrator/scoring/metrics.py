@@ -107,8 +107,8 @@ def choosing_metric(given: str) -> str:
     name = _without_alias(given)
     if name in REGISTRY and name not in CHOOSING:
         raise ValueError(
-            f"no trial is chosen by {name}, a distance: the lower the better, and a mere convention where a mask is "
-            "empty; nsd, the share of both outlines that lies near the other one, would do"
+            f"trials cannot be chosen by {name}, a distance: lower is better, and it is a mere convention if a mask is "
+            "empty; use nsd, the share of both outlines that lies near the other one"
         )
     if name not in CHOOSING:
         raise ValueError(_unknown(given, CHOOSING))

@@ -128,7 +128,7 @@ def agreed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise BadData("--yes", f"is needed where nobody can be asked: {question}")
+        raise BadData("--yes", f"is needed because nobody can be asked here: {question}")
     err.print(f"{plain(question)}? \\[y/N] ", end="", highlight=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -124,7 +124,7 @@ def test_a_study_that_was_begun_without_near_duplicates_says_how_to_go_on(run: R
     asked = "search tiny.toml --data again --trials 1 --study before"
     refused = run(asked)
     assert refused.code == 2 and "was without looking for near-duplicates, now with" in refused.err
-    assert f"--splits {study.splits_file} goes on with it as it was begun" in refused.err
+    assert f"--splits {study.splits_file} continues the study as it was begun" in refused.err
 
 
 def test_other_unseen_data_is_refused_before_frames_are_compared(
@@ -161,7 +161,7 @@ def test_a_search_tells_of_the_study_of_the_same_data_in_which_near_duplicates_w
     # The width is refused after the split was made, and before anything is trained.
     done = run("search tiny.toml --data loose --splits k-fold:3 --trials 1 --workers-per-fit 3")
     assert (
-        f"study {before} was begun without looking for near-duplicates; --no-near-duplicates goes on"
+        f"study {before} was begun without looking for near-duplicates; --no-near-duplicates continues it"
         in done.err
     )
     done = run(

@@ -208,7 +208,7 @@ def test_computed_scores_that_nobody_finds_again_are_pruned_and_counted(run: Run
 def test_computed_scores_of_a_study_without_its_data_are_pruned(run: Run, store: StudyStore):
     DerivedFiles(store.home / "derived" / store.name).keep("a" * 40, {})
     shutil.rmtree(next((store.home / "datasets").iterdir()))
-    assert "whose data is gone or another one" in run("data cache --prune")[1]
+    assert "whose data is gone or has changed" in run("data cache --prune")[1]
     assert not (store.home / "derived" / store.name).exists()
 
 

@@ -46,12 +46,12 @@ def test_all_mistakes_are_reported_before_anything_is_done(tmp_path):
 def test_a_dataset_for_another_table_than_the_chosen_one_is_refused(tmp_path):
     done = invoked("parallel-res2net", "1", "--home", str(tmp_path), "--data", "CVC-300=mine")
     assert isinstance(done.exception, UserError)
-    assert "no dataset CVC-300 is needed; needed are EndoCV2021, CVC-ClinicDB" in str(done.exception)
+    assert "CVC-300 is not needed; needed are EndoCV2021, CVC-ClinicDB" in str(done.exception)
 
 
 def test_trials_without_a_search_are_refused(tmp_path):
     done = invoked("gmsrf", "I", "--home", str(tmp_path), "--trials", "5")
-    assert isinstance(done.exception, UserError) and "which only --tuned makes" in str(done.exception)
+    assert isinstance(done.exception, UserError) and "which only --tuned runs" in str(done.exception)
 
 
 def test_the_list_needs_no_torch_and_no_ray():

@@ -82,7 +82,7 @@ CHOICES = {
     "a network and a rule": (("--network", "unet", "--rule", "one-se"), "chooses among all networks"),
     "a distance": (
         ("--metric", "hd95"),
-        "no trial is chosen by hausdorff95, a distance: the lower the better",
+        "trials cannot be chosen by hausdorff95, a distance: lower is better",
     ),
     "no metric": (("--metric", "ndx"), "known: dice, iou, precision, recall, f2, accuracy, boundary_f, nsd"),
     "masks and a rule": (("--metric", "nsd", "--rule", "one-se"), "leave out --rule one-se, which goes by"),

@@ -38,7 +38,7 @@ def test_the_table_of_networks_in_the_docs_is_the_one_that_the_command_prints():
     assert table == networks.markdown_table(networks.networks().values())
     assert table in page, "put what `orchestrator models --markdown` prints into docs/spaces.md"
     assert sentence.startswith(
-        "In print are 12 sizes; the largest difference is +5.43 % (resunet; its paper: 3 x 3"
+        "12 sizes are published; the largest difference is +5.43 % (resunet; its paper: 3 x 3"
     )
 
 

@@ -113,7 +113,7 @@ def test_a_file_that_defines_no_such_network_is_refused_in_words(
 
 def test_a_space_that_names_another_content_is_refused(space_file: Path):
     space_file.write_text(SPACE.replace("mine:small_net", "mine:small_net#" + 12 * "0"))
-    with pytest.raises(BadSpace, match=r"expected that content, found .*mine.py with another, #"):
+    with pytest.raises(BadSpace, match=r"expected that content, found .*mine.py with other content, #"):
         load_space(space_file)
 
 

@@ -163,7 +163,7 @@ def mistaken(tmp_path: Path, old: str, new: str) -> Path:
         ("epochs = 2", "image_size = 33", "image_size: unet needs multiples of 16 pixels"),
         ('narrow" }', 'narrow", params = { widht = 3 } }', "no parameter is named 'widht'"),
         ('narrow" }', 'narrow", recipe = { widht = 3 } }', "no parameter is named 'widht'"),
-        ("unet_narrow", "which_network", "opens 8 networks, a row is one: unet, "),
+        ("unet_narrow", "which_network", "has 8 networks, but a row is one: unet, "),
         ("[rows]", "[scales.smoke.rows]\na = { epoch = 1 }\n[rows]", "did you mean epochs"),
     ],
 )

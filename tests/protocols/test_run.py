@@ -149,7 +149,9 @@ def test_results_of_several_tables_live_in_one_file_and_a_rerun_replaces_its_own
         text.count("<!-- reproduce: tiny I smoke -->") == text.count("<!-- reproduce: tiny II smoke -->") == 1
     )
     assert (
-        "| narrow | published | 0.9000 |" in text and "torch " in text and "Differences to the paper" in text
+        "| narrow | published | 0.9000 |" in text
+        and "torch " in text
+        and "Differences from the paper" in text
     )
     check_writable(file)
 
@@ -194,13 +196,15 @@ def test_some_rows_alone_do_not_take_the_place_of_the_whole_table(tiny):
 
 
 def test_images_that_are_trained_on_are_not_tested_on(tiny):
-    with pytest.raises(BadData, match="CVC-ClinicDB: images of kvasir are trained on; expected other ones"):
+    with pytest.raises(
+        BadData, match="CVC-ClinicDB: images of kvasir are trained on; name others with --data"
+    ):
         tiny.plan(**{"CVC-ClinicDB": "kvasir"})
 
 
 def test_a_dataset_that_is_given_for_another_is_told_by_its_name(tiny):
     told = tiny.plan(**{"CVC-300": "cvc-612"}).differences()
-    assert "cvc-612 (24 images) is taken for CVC-300, as --data says" in told
+    assert "cvc-612 (24 images) is used as CVC-300, as --data says" in told
 
 
 def test_centers_that_a_dataset_does_not_know_keep_nothing_apart(tiny):

@@ -79,7 +79,7 @@ def test_a_token_that_others_could_read_is_closed_and_that_is_said(tmp_path, cap
     file.write_text("f" * 64)
     file.chmod(0o644)
     require_token()
-    assert mode(file) == 0o600 and "was readable for others" in caplog.text
+    assert mode(file) == 0o600 and "was readable by others" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"])

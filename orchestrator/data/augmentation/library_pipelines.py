@@ -88,7 +88,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(data) if path.suffix == ".json" else yaml.safe_load(data)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise BadSpace(str(path), f"expected JSON (.json) or YAML, found otherwise: {error}") from error
+        raise BadSpace(str(path), f"expected JSON (.json) or YAML, found something else: {error}") from error
     if not isinstance(content, dict) or "transform" not in content:
         raise BadSpace(str(path), f"expected what albumentations.save writes, found {shown(content)}")
     return content

@@ -31,7 +31,7 @@ def lopsided(plan: SplitPlan, group_of: Mapping[str, str] | None = None) -> str 
         f"{worst.name} trains on {len(worst.train)} cases and validates {len(worst.val)} of "
         f"{len(worst.train) + len(worst.val)}"
     )
-    others = f" ({len(unlike) - 1} more folds are as unlike)" if len(unlike) > 1 else ""
+    others = f" ({len(unlike) - 1} more folds are as uneven)" if len(unlike) > 1 else ""
     if _is_left_out(plan):
         return f"{line}{others}; more datasets, or five-fold, would help"
     share = f", where an even split validates {_mean_validated(plan):.0f}" if len(plan.folds) > 1 else ""

@@ -83,8 +83,8 @@ def _problem(dataset: Dataset) -> str:
         return ""
     found = ", ".join(sorted({case.part for case in dataset.cases if case.part})) or "none"
     return (
-        f"published: expected parts of {dataset.name} to train and to test on, found {found}; parts are known where "
-        "all of an archive is imported (--part '*'), by a version that records them"
+        f"published: expected parts of {dataset.name} to train and to test on, found {found}; parts are known only if "
+        "the whole archive was imported (--part '*') by a version that records them"
     )
 
 

@@ -37,6 +37,6 @@ def answers(url: str) -> Iterator[Result]:
             "use the journal (no --storage), or PostgreSQL",
         )
     elif seconds > SLOW_S:
-        yield warning(f"{where} accepts us after {seconds:.1f} s", "use a database closer to the driver")
+        yield warning(f"{where} accepts us only after {seconds:.1f} s", "use a database closer to the driver")
     else:
         yield ok(f"{where} accepts us, in {1000 * seconds:.0f} ms")

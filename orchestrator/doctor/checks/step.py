@@ -68,8 +68,8 @@ def judge(node: str, answers: Mapping[str, list[dict[str, Any]] | Exception]) ->
             yield _compared(one, [other for other in every if other["network"] == one["network"]])
     if late := [one["network"] for one in answer if "late" in one]:
         yield warning(
-            f"no step of {', '.join(late)} was timed: {LIMIT_S:.0f} s were over",
-            "give --space a file of one of these alone",
+            f"no step of {', '.join(late)} was timed within {LIMIT_S:.0f} s",
+            "set --space to a file with one of these alone",
         )
 
 

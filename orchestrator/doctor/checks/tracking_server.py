@@ -91,7 +91,7 @@ def _version(where: str, server: str) -> Iterator[Result]:
     elif _number(server) < _number(client):
         yield warning(
             f"{where} is of version {server}, older than our client's {client}",
-            f"`pip install mlflow=={client}` for the server, then `mlflow db upgrade` of its database",
+            f"`pip install mlflow=={client}` for the server, then run `mlflow db upgrade` on its database",
         )
     else:
         yield ok(f"{where} answers and accepts us: version {server}, our client {client}")

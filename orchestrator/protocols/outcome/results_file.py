@@ -109,7 +109,7 @@ def check_writable(path: Path) -> None:
         _read(path.with_suffix(".json"))
     elif path.exists():
         raise BadData(
-            "--out", f"{path} is without {path.with_suffix('.json').name}, from which it is written"
+            "--out", f"{path} has no {path.with_suffix('.json').name} beside it, from which it is written"
         )
 
 
@@ -163,10 +163,10 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise BadData(
-            str(path), f"is no JSON: {error}; move it away, and tables are written again"
+            str(path), f"is not JSON: {error}; move it away, and tables are written again"
         ) from error
     if not isinstance(content, dict):
-        raise BadData(str(path), "is no file of results; move it away, or name another one with --out")
+        raise BadData(str(path), "is not a file of results; move it away, or name another one with --out")
     return content
 
 
@@ -188,12 +188,12 @@ def block_of(plain: Mapping[str, Any]) -> str:
         f"- Seeds: {seeds}",
         f"- Packages: {versions}",
         "",
-        "Differences to the paper:",
+        "Differences from the paper:",
         "",
         *[f"- {line}" for line in plain["differences_to_the_paper"]],
         "",
-        "In parentheses: 95 % interval over test images, each drawn by itself, also those of one video; ±: standard "
-        "deviation over seeds and folds.",
+        "In parentheses: 95 % interval over test images, each resampled by itself, even those of one video; ±: "
+        "standard deviation over seeds and folds.",
         "",
     ]
     for one in plain["sets"]:
@@ -249,10 +249,10 @@ def _markdown_differences(differences: Sequence[Mapping[str, Any]]) -> list[str]
 
 
 ASSUMPTION = (
-    "The paper prints means of so many images without their spread. Largest half-width: of the 95 % interval of the "
-    "difference, with the largest spread that two such means allow. Half-width here: with the spread of the difference "
-    "of Dice, image by image, that these rows have here; it counts where both score within 0.1 of the paper. Chance of "
-    "training comes on top: a difference that is not larger may be chance, and so may one that is."
+    "The paper prints means over this many images without their spread. Largest half-width: that of the 95 % interval "
+    "of the difference, with the largest spread that two such means allow. Half-width here: with the spread of the "
+    "difference in Dice, image by image, that these rows have here; it counts if both score within 0.1 of the paper. "
+    "Chance in training comes on top: a difference that is not larger may be chance, and so may one that is."
 )
 
 
