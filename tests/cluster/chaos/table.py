@@ -15,20 +15,20 @@ from chaos.faults import FAULTS, names
 
 PAGE = """# Faults, and what they cost
 
-Each line is a search over real processes that was hurt at a moment that follows from the seed, and ended; then
-everything that can be compared was compared with the same search undisturbed: leaderboard, trials in Optuna, fits
-by their content, every epoch of every curve to nine digits, runs and curves in MLflow, the champion, files left
-half-written. Lost or doubled is what differs. Epochs again are those in flight that were trained twice, at most one
-a lane and strike. Seconds: until all that was being trained goes on ("recovered", from the fault, or from the same
-command given again), until it was said that the search ends ("noticed"). Nodes are network namespaces of one
-machine, each with its own address, link, Ray and object store; they share the disk.
+Each line is a search over real processes that was disturbed at a moment that follows from the seed. After it ended,
+everything that can be compared was compared with the same search undisturbed: leaderboard, trials in Optuna, fits by
+their content, every epoch of every curve to nine digits, runs and curves in MLflow, the champion, and files left
+half-written. Lost and doubled list the differences. Epochs again: epochs in flight that were trained twice, at most
+one per lane and strike. Seconds: until everything that was being trained continues ("recovered", counted from the
+fault, or from when the same command was given again), or until the search said that it ends ("noticed"). Nodes are
+network namespaces of one machine, each with its own address, link, Ray and object store; they share the disk.
 
-After `cut`, Ray takes 40 s to give a node up. The other lanes go on meanwhile with what is queued, a trial more than
-lanes need. In a study as small as this one that may run out, which would explain why all stood still for up to 19 s
-(inferred from the logs, not proven).
+After `cut`, Ray takes 40 s to give up a node. Meanwhile the other lanes continue with what is queued, one trial more
+than the lanes need. In a study as small as this one, that may run out, which would explain why everything stood still
+for up to 19 s (inferred from the logs, not proven).
 
-Written by `make chaos TABLE=docs/faults.md`; one line again: `make chaos FAULTS="cut" SEED=7`, where the fault goes
-by the name in the first column.
+Written by `make chaos TABLE=docs/faults.md`. To run one line again: `make chaos FAULTS="cut" SEED=7`, with the name of
+the fault from the first column.
 
 """
 HEADER = (
