@@ -184,6 +184,6 @@ def _missing(snapshot: StudySnapshot, num_scored: int) -> str | None:
     if num_scored < len(snapshot.outside_cases):
         return (
             "Not scored yet on all images outside the folds: that is done once, when the search is over; the same "
-            "`orchestrator search` goes on."
+            "`orchestrator search` continues."
         )
     return None

@@ -56,7 +56,7 @@ def score_notes(study: StudyFacts) -> list[str]:
             if champion.is_cross_fitted and champion.folds
             else ""
         ),
-        "The images of the folds chose among the trials, so the score of the one that was chosen is a little too good.",
+        "Trials were chosen on the images of the folds, so the score of the one that was chosen is a little too good.",
     ]
     if lines:
         names = ", ".join(line.name for line in lines)

@@ -118,7 +118,9 @@ def compared(snapshots: Sequence[StudySnapshot], studies: Sequence[StudyFacts]) 
         return Compared()
     if without := [study.name for study in studies if study.champion is None]:
         names = ", ".join(without)
-        return Compared(missing=f"The studies are not compared, for there is no champion yet in: {names}.")
+        return Compared(
+            missing=f"The studies are not compared, because there is no champion yet in: {names}."
+        )
     try:
         return Compared(tuple(compare([compared_system(one, "", "dice") for one in snapshots])))
     except BadStudy as error:
@@ -135,7 +137,7 @@ def refuse_foreign(page: Path) -> None:
         raise BadStudy(f"--out {page}", "expected a file, or a name that is free, found a folder")
     if page.exists() and GENERATOR.encode() not in page.read_bytes()[:HEAD]:
         raise BadStudy(
-            f"--out {page}", "is there already, and is no report of this program; choose another name"
+            f"--out {page}", "exists already, and is not a report of this program; choose another name"
         )
 
 

@@ -195,7 +195,7 @@ def _split_line(study: StudyFacts) -> str:
 def _search_line(study: StudyFacts) -> str:
     states = [trial.state for trial in study.trials]
     if not states:
-        return "No trial was begun yet."
+        return "No trial has begun yet."
     all_fits = sum(trial.num_folds for trial in study.trials)
     counts = {
         "complete": "with all folds",
@@ -211,6 +211,6 @@ def _search_line(study: StudyFacts) -> str:
     )
     return (
         f"{counted(len(states), 'trial')}: {by_state}. A trial is one configuration, trained once on each fold (a "
-        f"fit). All folds of all trials would have been {all_fits:,} fits; {study.num_fits:,} were trained to their "
+        f"fit). All folds of all trials would have been {all_fits:,} fits; {study.num_fits:,} were trained to the "
         f"end{saved}."
     )

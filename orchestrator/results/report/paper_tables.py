@@ -22,10 +22,10 @@ COLUMNS = {
 OUTLINES = {"HD95": "hausdorff95", "NSD": "nsd"}  # of masks, which an export has scored
 EXTRA = {"FPS": "fps", "Params (M)": "parameters", "GMACs": "gmacs"}
 NOTE = (
-    "Means over images; 95 %: interval of the mean DSC. HD95 (pixels of the image's file) and NSD take masks, which "
-    "are scored when `orchestrator best --export` writes the network; `orchestrator evaluate` has them of any dataset. "
-    "FPS: where the study measured the time of an inference "
-    "(--objective inference_ms or a constraint on it)."
+    "Means over images; 95 %: interval of the mean DSC. HD95 (pixels of the image's file) and NSD need masks, which "
+    "are scored when `orchestrator best --export` writes the network; `orchestrator evaluate` gives them for any "
+    "dataset. FPS: given if the study measured the time of an inference (--objective inference_ms or a constraint on "
+    "it)."
 )
 STAR = (
     "* differs significantly from the first study on these images (p < 0.05, corrected; see the comparison)."

@@ -89,7 +89,7 @@ def _search_sentence(study: StudyFacts) -> str:
     words = {
         "complete": "trained on all folds",
         "stopped": f"stopped early by racing over folds ({study.race})",
-        "failed": "not trained to the end, for it failed",
+        "failed": "not trained to the end, because training failed",
         "open": "not over",
     }
     counts = [f"{were(n)} {word}" for state, word in words.items() if (n := states.count(state))]
@@ -100,7 +100,7 @@ def _search_sentence(study: StudyFacts) -> str:
         f"{SAMPLERS.get(study.sampler, study.sampler)} (seed {study.seed}), {_first_ones(study)}: "
         f"{listed(counts)}. {study.num_fits} fits of the search"
         + (f" and {again} of the re-evaluation" if again else "")
-        + f" took, with those that were cut, {duration(hours)} of device time."
+        + f" took, including those that were cut short, {duration(hours)} of device time."
     )
 
 
@@ -118,7 +118,7 @@ def training_sentences(study: StudyFacts) -> list[str]:
     of_network = f" with {settings_text(champion.options)}" if champion.options else ""
     return [
         f"The selected configuration is {study.chosen_network}{of_network}, trained with "
-        f"{settings_text(champion.recipe)}; every other setting of training has the program's default.",
+        f"{settings_text(champion.recipe)}; every other training setting has the program's default.",
         frozen_sentence(study),
     ]
 
@@ -154,7 +154,7 @@ def _champion_sentences(study: StudyFacts) -> list[str]:
         rest = (
             "cross-validated scores use, for each fold, the threshold that the other folds chose"
             if champion.is_cross_fitted
-            else "its validation score uses that same threshold, and is a little too good for it"
+            else "its validation score uses that same threshold, and is therefore a little too good"
         )
         sentences.append(f"The threshold of the probability was chosen on validation images; {rest}.")
     sentences += study.selection[:1]
@@ -200,9 +200,8 @@ def energy(study: StudyFacts) -> tuple[float | None, str]:
     kwh = sum(cost.device_hours * (powers[cost.device] or 0) for cost in study.costs) / 1000
     named = "; ".join(f"{device}: {power} W" for device, power in powers.items())
     return kwh, (
-        f"if every device drew its full power while it trained ({named}); without the rest of the machines, "
-        "cooling and "
-        "idle time"
+        f"if every device drew its full power while it trained ({named}); not counting the rest of the machines, "
+        "cooling and idle time"
     )
 
 
@@ -231,8 +230,8 @@ def cost_sentence(study: StudyFacts) -> str:
     racing = (
         ""
         if saved is None
-        else f" The race left out, or cut, {study.num_saved} fits of trials that it stopped, about {duration(saved)} "
-        "at the mean of the finished fits."
+        else f" The race left out, or cut, {study.num_saved} fits of trials that it stopped, saving about "
+        f"{duration(saved)} at the mean of the finished fits."
     )
     return f"Device time of training and validation: {where}.{racing} {energy_sentence(study)}"
 

@@ -236,7 +236,7 @@ def test_a_study_without_a_finished_fit_has_a_page_that_says_so(study: StudyFact
     )
     page = report_page([bare])
     for sentence in (
-        "No trial was begun yet",
+        "No trial has begun yet",
         "None is finished.",
         "No fit is on record yet",
         "No figure of history",
@@ -266,7 +266,7 @@ def test_what_racing_saved_is_what_stopped_trials_lack_less_what_was_cut(study: 
     assert study.hours_saved == pytest.approx(4 / 60)
     cut = replace(study.trials[-1], cut=(FitFacts(1, None, 30.0, None, 1, CURVE[:2]),))
     assert replace(study, trials=(*study.trials[:-1], cut)).hours_saved == pytest.approx(3.5 / 60)
-    assert "45 fits; 41 were trained to their end" in " ".join(report_page([study]).split())
+    assert "45 fits; 41 were trained to the end" in " ".join(report_page([study]).split())
 
 
 def test_the_parameter_that_decides_is_the_important_one(study: StudyFacts):

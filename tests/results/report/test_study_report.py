@@ -121,7 +121,7 @@ def test_what_cannot_be_written_is_refused_at_once_with_every_reason(
         "'nobody'",
         "QUAIDE (Gut 2025;74:153) are not public",
         "found clam",
-        "is no report of this program",
+        "is not a report of this program",
     ):
         assert reason in told
 
@@ -165,7 +165,7 @@ def test_a_study_that_was_only_begun_has_a_page(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=3)
     study.store.begin(study.space, study.plan, study.spec)
     page = page_of(study)
-    assert "No trial was begun yet" in page and "No trial has all its folds yet" in page
+    assert "No trial has begun yet" in page and "No trial has all its folds yet" in page
     assert "not running, and not ended" in page
 
 

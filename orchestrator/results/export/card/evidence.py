@@ -30,7 +30,7 @@ OUTLINES = (
     "all datasets."
 )
 FAILURES = "failures"  # folder of the pictures in an export
-LOWEST = "The lowest Dice of all validation images, then low ones of which a picture was kept."
+LOWEST = "The lowest Dice of all validation images, then low ones with a picture that was kept."
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def intervals(evidence: Evidence, alone: str = "") -> str:
             "### Intervals of all scores",
             paragraph(
                 "95 %, over whole groups where they are known; in percent, distances in pixels. Masks of validation "
-                "images are made as the other folds choose, where they choose anything; all others as the trial "
-                "chooses."
+                "images use what the other folds chose, if anything; all others use what the trial chose."
             ),
             *tables,
         ]
@@ -158,10 +157,12 @@ def _per_polyp(detection: Detection) -> str:
     """Sensitivity and false positives of polyps as objects, or what counting them takes."""
     if detection.polyps is None:
         return (
-            "Polyps as objects were not counted: that takes the networks of all folds, which are kept of the best "
+            "Polyps as objects were not counted: that needs the networks of all folds, which are kept for the best "
             "trials, and a study that no other process works on. `orchestrator evaluate` counts them on any dataset."
         )
-    again = f" Each image counts {detection.num_repeats} times, once a repeat." * (detection.num_repeats > 1)
+    again = f" Each image counts {detection.num_repeats} times, once per repeat." * (
+        detection.num_repeats > 1
+    )
     return detection.polyps.sentence() + again
 
 
@@ -173,7 +174,7 @@ def _outside_polyps(detection: Detection) -> list[str]:
 def _share(name: str, share: Share, what: str) -> str:
     """A rate as text: "sensitivity 95.0 %, 95 % 80.0 to 99.0 (19 of 20 images ...)"."""
     if not share.total:
-        return f"{name} is unknown, for there are no such images"
+        return f"{name} is unknown, because there are no such images"
     value = f"{100 * share.num / share.total:.1f} %{with_ends(share.interval)}"
     return f"{name} {value} ({share.num} of {share.total} {what})"
 

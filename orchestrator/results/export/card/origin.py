@@ -58,8 +58,8 @@ def _trained(one: TrainingFacts) -> str:
     epochs = f"{one.num_epochs} of the {one.schedule} epochs of its schedule"
     if one.label == "refit":
         return (
-            f"The refit was trained on {one.num_images} images for {epochs}: as many as the folds took to their best\n"
-            "epoch, in the median. It has the weights of the last one."
+            f"The refit was trained on {one.num_images} images for {epochs}: the median number that the\n"
+            "folds took to their best epoch. It has the weights of the last one."
         )
     return (
         f"The network of {one.label} was trained on {one.num_images} images and validated on {one.num_validated}; it\n"
@@ -85,7 +85,7 @@ def _grouping(split: SplitFacts) -> str:
     )
     if split.dropped:
         left_out = listed_reasons(split.dropped)
-        sentences.append(f"Left out of validation and tests, counted once a fold: {left_out}.")
+        sentences.append(f"Left out of validation and tests, counted once per fold: {left_out}.")
     return "\n".join(sentences)
 
 

@@ -51,8 +51,8 @@ the same kind. It does not cover another training run, another hospital or anoth
 
 def optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials: int) -> str:
     text = (
-        f'"{total.name}" was measured on the very images on which {num_trials} trials were compared, so that of the\n'
-        "one that was chosen is a little too good. So is each network's epoch, the best on its fold's images:\n"
+        f'"{total.name}" was measured on the very images on which {num_trials} trials were compared, so the score of\n'
+        "the one that was chosen is a little too good. So is each network's epoch, the best on its fold's images:\n"
         "0.6 ± 0.3 points of Dice for a small U-Net on Kvasir-SEG (tests/benchmarks/epoch_optimism.py)."
     )
     if split.num_folds == 1 and model.choice.is_open:
@@ -63,8 +63,8 @@ def optimism(model: ModelFacts, split: SplitFacts, total: ScoreLine, num_trials:
     if model.num_trials > 1:
         text += (
             "\nIt, and the rows of folds, are of the mean over trials: in each fold, of the networks of that fold,\n"
-            "which were not trained on its images. What is exported is the mean over all folds, or of networks that\n"
-            "were trained on all of them: of that there is no such score."
+            "which were not trained on its images. There is no such score of what is exported: the mean over all\n"
+            "folds, or over networks that were trained on all of them."
         )
     elif model.members > 1:
         text += (

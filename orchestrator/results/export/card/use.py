@@ -59,7 +59,7 @@ Settings of the trial:
 {params}
 ```
 
-What of the rest had an effect, at its default, and the seed of the fit:
+Other settings that had an effect, at their defaults, and the seed of the fit:
 
 ```
 {rest}

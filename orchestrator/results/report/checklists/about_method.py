@@ -77,7 +77,7 @@ def ensemble(study: StudyFacts) -> str | None:
         else ""
     )
     return (
-        f"No ensemble is in the scores of this report: {outside}in cross-validation each image is predicted by the "
+        f"No score of this report is that of an ensemble: {outside}in cross-validation each image is predicted by the "
         "network of its own fold."
     )
 

@@ -25,8 +25,8 @@ def importance(study: StudyFacts) -> Figure | str:
     if not bars:
         complete = sum(trial.objective is not None for trial in study.trials)
         return (
-            f"it takes {FEWEST} trials with all their folds, and a parameter that differs between them; of such trials "
-            f"this study has {complete}"
+            f"this needs {FEWEST} trials with all their folds, and a parameter that differs between them; this study "
+            f"has {complete} such trials"
         )
     figure, axes = axes_of(0.7 + 0.3 * len(bars))
     names = list(bars)[::-1]

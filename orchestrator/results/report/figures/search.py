@@ -14,7 +14,7 @@ def search_pictures(study: StudyFacts) -> list[Picture]:
     return [
         picture(
             "history",
-            f"{study.goal} of every trial, in the order of its start. A trial that was stopped stands at the mean "
+            f"{study.goal} of every trial, in the order of its start. A trial that was stopped is drawn at the mean "
             "over the folds that it finished, which are not the same images: it may be far off."
             + _unseen(study)
             if study.is_mean
@@ -31,7 +31,7 @@ def search_pictures(study: StudyFacts) -> list[Picture]:
         picture(
             "importance",
             "Share of the differences between trials that each parameter explains (fANOVA, Hutter et al. 2014), over "
-            f"trials with all their folds. Of few trials it is rough.{conditional_caption(study)}",
+            f"trials with all their folds. With few trials it is rough.{conditional_caption(study)}",
             importance(study),
         ),
         picture(
@@ -57,7 +57,9 @@ def search_pictures(study: StudyFacts) -> list[Picture]:
         *(
             [
                 picture(
-                    "front", "Trials by two objectives; the filled ones no trial beats in all.", front(study)
+                    "front",
+                    "Trials by two objectives; no trial beats the filled ones in all objectives.",
+                    front(study),
                 )
             ]
             if study.secondary
@@ -70,5 +72,5 @@ def _unseen(study: StudyFacts) -> str:
     """Sentence on the trials that a figure lacks, as they have no finished fold; empty if there are none."""
     count = sum(study.worth(trial) is None for trial in study.trials)
     return (
-        f" Without a finished fold, and so not here: {count} of {len(study.trials)} trials." if count else ""
+        f" Not shown, as they have no finished fold: {count} of {len(study.trials)} trials." if count else ""
     )

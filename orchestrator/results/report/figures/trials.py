@@ -102,8 +102,8 @@ def parallel(study: StudyFacts) -> Figure | str:
     )
     if not names or len(trials) < 2:
         return (
-            f"it takes two trials with a score and a parameter that differs; of such trials there is "
-            f"{len(trials) or 'none'}"
+            "this needs two trials with a score and a parameter that differs; the number of such trials is "
+            f"{len(trials)}"
         )
     figure, axes = axes_of(3.1)
     columns = [
