@@ -116,7 +116,7 @@ def test_a_report_names_every_mistake_at_once_and_writes_nothing(folder: Path):
     (folder / "mine.html").write_text("mine")
     with pytest.raises(UserError) as refused:
         po.report("gone", "gone", page="mine.html", checklists=["quaide"])
-    assert all(words in str(refused.value) for words in ("each study once", "QUAIDE", "is there already"))
+    assert all(words in str(refused.value) for words in ("each study once", "QUAIDE", "exists already"))
     assert (folder / "mine.html").read_text() == "mine"
 
 

@@ -35,7 +35,7 @@ def space_check(file: SpaceFile, as_json: AsJson = False) -> None:
         return
     first = space.baselines[0][NETWORK] if len(space.networks) > 1 else space.networks[0]
     for network in sorted(space.networks, key=lambda name: name != first):
-        out.print(f"\n{network}, as it is alone:", markup=False, highlight=False)
+        out.print(f"\n{network} by itself:", markup=False, highlight=False)
         _describe(space.of(network), space.baseline_of(network))
 
 

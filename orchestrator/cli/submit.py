@@ -131,7 +131,7 @@ def parsed(root: Any, words: Sequence[str]) -> typer.Context:
         name = rest.pop(0) if rest else ""
         if name not in command.commands or name == "submit":
             known = ", ".join(other for other in command.commands if other != "submit")
-            raise typer.BadParameter(f"no command for a job is named {name!r}; known: {known}")
+            raise typer.BadParameter(f"no command that can run as a job is named {name!r}; known: {known}")
         names.append(name)
         command = command.commands[name]
     result: typer.Context = command.make_context(" ".join(names), rest, parent=root)

@@ -106,7 +106,7 @@ class Trainer:
         if not self.study.ledger.has(spec.fit_id):
             self.display.note(
                 f"refit of trial {trial.number}: {len(spec.train)} images, {epochs} of the {spec.recipe.epochs} epochs "
-                "of its schedule, as many as the folds took to their best one in the median"
+                "of its schedule, the median of what the folds took to their best one"
             )
         return refit(
             self.study,
@@ -132,7 +132,7 @@ class Trainer:
         if not trial.has_weights and not are_on_record(self.snapshot, jobs):
             jobs = []
             self.display.note(
-                f"the model card has no polyps, NSD and distances of validation images: networks of folds of trial "
+                "the model card lacks polyps, NSD and distances of validation images: fold networks of trial "
                 f"{trial.number} were deleted"
             )
         if self.snapshot.champion is not None:
@@ -144,7 +144,7 @@ class Trainer:
                 pass
         except (BadStudy, OSError) as error:
             self.display.note(
-                f"the model card lacks polyps, NSD and distances, which take the study alone: {error}"
+                f"the model card lacks polyps, NSD and distances, which need the study to itself: {error}"
             )
             return
         mask_values(self.snapshot, [jobs], self.mask_scores)

@@ -165,7 +165,7 @@ def _finished(study: StudySnapshot, metric: str) -> Standing:
 def _refuse_infeasible(study: StudySnapshot) -> None:
     if not study.feasible():
         raise BadStudy(
-            study.name, "no finished trial keeps its constraints; --trial N takes one all the same"
+            study.name, "no finished trial meets its constraints; use --trial N to take one anyway"
         )
 
 
@@ -197,7 +197,7 @@ def _best_of(
     free = [one for one in own if broken(one, study.secondary) is None]
     if not free:
         why = (
-            "no finished trial of it keeps the constraints; --trial N takes one all the same"
+            "no finished trial of it meets the constraints; use --trial N to take one anyway"
             if own
             else "it has no finished trial; `orchestrator leaderboard` shows how far its trials came"
         )

@@ -108,8 +108,8 @@ class Eligible:
                 )
             if dataset.skipped:
                 lines.append(
-                    f"{dataset.name}: {len(dataset.skipped)} pairs are no cases, for they were skipped when it was "
-                    "added; `orchestrator data show` lists them"
+                    f"{dataset.name}: {len(dataset.skipped)} pairs are not cases, because they were skipped when it "
+                    "was added; `orchestrator data show` lists them"
                 )
         return lines
 
@@ -275,7 +275,7 @@ def check_compared(bundle: Path, reference: Path, metric: str) -> None:
     if not REGISTRY[metric].maximise:
         known = ", ".join(name for name, one in REGISTRY.items() if one.maximise)
         problems.append(
-            f"--metric {metric}: networks are compared by what is better the higher it is: {known}"
+            f"--metric {metric}: networks are compared only by metrics of which higher is better: {known}"
         )
     if problems:
         raise BadData("evaluate", problems)

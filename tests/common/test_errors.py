@@ -41,7 +41,7 @@ from orchestrator.common.errors import (
         ),
         ("as in --mask-values 128-255", "as in mask_values='128-255'"),
         ("use --address http://127.0.0.1:8265", "use address='http://127.0.0.1:8265'"),
-        ("--trial N takes one all the same", "trial=N takes one all the same"),
+        ("use --trial N to take one anyway", "use trial=N to take one anyway"),
         ("--splits /home/me/splits.json goes on", "splits='/home/me/splits.json' goes on"),
     ],
 )

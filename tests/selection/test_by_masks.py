@@ -208,7 +208,7 @@ def test_nothing_is_scored_of_a_trial_that_lacks_a_network_or_whose_study_goes_o
     with study.store.lock():
         trainer.score_masks(snapshot.trials[1], snapshot.trials[1].records[:1], masks)
     assert not scored and len(notes) == 2
-    assert "networks of folds of trial 2 were deleted" in notes[0] and "another process" in notes[1]
+    assert "fold networks of trial 2 were deleted" in notes[0] and "another process" in notes[1]
     trainer.score_masks(snapshot.trials[1], snapshot.trials[1].records[:1], masks)
     assert [job.records for job in scored] == [(record,) for record in snapshot.trials[1].records]
     with study.store.lock():  # what is on record takes no lock

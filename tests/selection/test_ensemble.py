@@ -250,7 +250,7 @@ def test_an_ensemble_of_trials_is_one_bundle_with_an_honest_card(
     assert widths == {channels[number] for number in trials}
     card = " ".join((tmp_path / "team" / "model_card.md").read_text().split())
     assert f"those of {len(set(trials))} trials, the networks of all their folds, averaged" in card
-    assert "Greedy selection over 3 trials" in card and "of that there is no such score" in card
+    assert "Greedy selection over 3 trials" in card and "There is no such score of what is exported" in card
     dice = []
     for case in (case for case in study.datasets[0].cases if case.id in study.plan.test):
         _, mask = bundle.predict(read_image(case.image))

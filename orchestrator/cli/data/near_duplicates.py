@@ -59,7 +59,7 @@ def data_leaks(
     sizes = ", ".join(str(len(group)) for group in groups[:20])
     out.print(f"groups of two or more cases, merged across near-duplicates: {len(groups)}", highlight=False)
     if groups:
-        out.print(f"cases in the largest: {sizes}", highlight=False)
+        out.print(f"cases in the largest groups: {sizes}", highlight=False)
     out.print("search, fit and data split keep such frames together; --json lists every pair")
     if drawn:
         out.print(drawn, highlight=False)

@@ -70,7 +70,7 @@ def _problems(outlines: Outlines) -> list[str]:
     if len(outlines.labels) > 1:
         labels = ", ".join(f"{label} ({n})" for label, n in outlines.labels.most_common())
         problems.append(
-            f"expected one label, that of polyps, found {labels}; remove what is no polyp, or export masks"
+            f"expected one label, that of polyps, found {labels}; remove what is not a polyp, or export masks"
         )
     if outlines.unknown:
         problems.append(f"found no image for {_some(outlines.unknown)}")

@@ -66,7 +66,8 @@ def disks(folders: Mapping[str, Path]) -> Iterator[Result]:
             yield failure(found, "free space on its disk, or name another folder")
         elif inodes.f_files and not inodes.f_favail:
             yield failure(
-                f"{found}, but it accepts no more files", "remove small files there: its inodes are used up"
+                f"{found}, but it accepts no more files",
+                "remove small files there, as its inodes are used up",
             )
         elif name == "tmp" and usage.used > RAY_STOPS_AT * usage.total:
             yield warning(

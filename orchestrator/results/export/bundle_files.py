@@ -72,7 +72,7 @@ def weights_problems(path: Path, members: int) -> Iterator[str]:
         with safe_open(path, framework="np") as file:
             names = list(file.keys())
     except (SafetensorError, OSError, ValueError) as error:
-        yield f"{path.name}: expected weights in the safetensors format, found otherwise: {shown(str(error))}"
+        yield f"{path.name}: expected weights in the safetensors format, found something else: {shown(str(error))}"
         return
     found = {name.partition(".")[0] for name in names}
     if members > 1 and found != {str(number) for number in range(members)}:

@@ -39,8 +39,8 @@ class Verified:
                 f"earlier version, which kept no digests of {', '.join(self.unchecked)}"
             )
         return (
-            f"{self.folder}: all {self.num_files} files are as exported. Who changes a file can change {NAME} too: "
-            f"compare its SHA-256 with the sender's: {self.digest}"
+            f"{self.folder}: all {self.num_files} files are as exported. Whoever changes a file can change {NAME} too, "
+            f"so compare its SHA-256 with the sender's: {self.digest}"
         )
 
 
@@ -58,13 +58,17 @@ def verify(folder: Path) -> Verified:
     recorded = _read(folder)
     found = _files(folder)
     problems = [f"{name}: missing" for name in sorted(recorded.keys() - found)]
-    problems += [f"{name}: added; it is no file of this export" for name in sorted(found - recorded.keys())]
+    problems += [
+        f"{name}: added; it is not a file of this export" for name in sorted(found - recorded.keys())
+    ]
     problems += [
         f"{name}: changed; its SHA-256 is not the one in {NAME}"
         for name in sorted(recorded.keys() & found)
         if not _is_plain(folder / name) or sha256(folder / name) != recorded[name]
     ]
-    problems += [f"{name}: not in {NAME}, as of every export it is" for name in FILES if name not in recorded]
+    problems += [
+        f"{name}: not in {NAME}, where every export lists it" for name in FILES if name not in recorded
+    ]
     if problems:
         raise BadBundle(str(folder), problems)
     Bundle.load(folder)  # config.json has digests of its own
@@ -78,7 +82,7 @@ def _verify_without(folder: Path) -> Verified:
     found = _files(folder)
     if ALWAYS & found:
         raise BadBundle(str(folder), f"{NAME}: missing; without it changes of files cannot be found")
-    problems = [f"{name}: added; it is no file of this export" for name in sorted(found - set(FILES))]
+    problems = [f"{name}: added; it is not a file of this export" for name in sorted(found - set(FILES))]
     try:
         Bundle.load(folder)
     except BadBundle as bad:
@@ -96,7 +100,9 @@ def _read(folder: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     recorded = {match[2]: match[1] for line in lines if (match := LINE.fullmatch(line))}
     if len(recorded) != len(lines) or not recorded:
-        raise BadBundle(str(path), "expected one line a file, 64 hex digits and its name, found other lines")
+        raise BadBundle(
+            str(path), "expected one line per file, with 64 hex digits and its name, found other lines"
+        )
     return recorded
 
 

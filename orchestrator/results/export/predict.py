@@ -71,19 +71,19 @@ class PredictionOutcome:
             )
             if not one.has_times:
                 yield (
-                    f"{one.video.name}: the file does not give its frames times that rise; seconds in {TABLE} follow "
-                    "from the rate"
+                    f"{one.video.name}: the times of its frames do not increase; seconds in {TABLE} follow from the "
+                    "frame rate"
                 )
             if one.is_uneven:
                 yield (
-                    f"{one.video.name}: its frames do not come at one rate; seconds in {TABLE} are its own, and its "
+                    f"{one.video.name}: its frame rate varies; seconds in {TABLE} are those of the file, and its "
                     f"results, at {one.frames_per_second:g} frames per second, are up to {one.seconds_apart:.2f} s off"
                 )
             if any(one.padding):
                 rows, columns = one.padding
                 yield (
                     f"{one.video.name}: its results have {rows} more {plural(rows, 'row')} below and {columns} more "
-                    f"{plural(columns, 'column')} to the right, repeated, for videos are written with even sides"
+                    f"{plural(columns, 'column')} to the right, repeated, because videos are written with even sides"
                 )
         if not self.failed:
             what = [f"{len(self.done)} masks and overlays"] if self.done or not self.videos else []

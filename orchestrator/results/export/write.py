@@ -259,7 +259,7 @@ def refuse_to_replace(folder: Path, earlier: str | None, replace: bool | Callabl
         return
     question = f"{folder} holds another network ({earlier}); replace it"
     if replace is False or not replace(question):
-        raise BadBundle("--yes", f"is needed where nobody can be asked: {question}")
+        raise BadBundle("--yes", f"is needed because nobody can be asked here: {question}")
 
 
 def _swap_in(partial: Path, folder: Path) -> None:

@@ -89,7 +89,7 @@ def refuse_locked_out(uri: str) -> None:
         who = f"user {user} with the password that is set" if user else "anybody without a user and password"
         raise BadMachine(
             "MLFLOW_TRACKING_URI",
-            f"the MLflow server {without_secrets(uri)} does not let in {who} ({answer.status_code}); set "
+            f"the MLflow server {without_secrets(uri)} denies access to {who} ({answer.status_code}); set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
         )
 

@@ -96,8 +96,8 @@ def best_of_experiment(
     if outside and shared and any(run.data.tags.get("split_digest") != plan.digest for run in best):
         raise BadStudy(
             WHERE,
-            f"{name} in MLflow was chosen on {', '.join(shared)} with another split, so maybe by images that "
-            f"this study holds out; {ADVICE}",
+            f"{name} in MLflow was chosen on {', '.join(shared)} with another split, so maybe on images that this "
+            f"study holds out; {ADVICE}",
         )
     best = [run for run in best if run.data.params.get("network") in networks] or best
     return [Earlier(f"trial {_trial(run)} of {name} in MLflow", _params(run)) for run in best[:MOST]]

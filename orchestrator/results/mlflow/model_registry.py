@@ -49,7 +49,7 @@ class Registered:
         """Sentence that says which version was registered and which one models:/NAME@champion points to."""
         registered = f"in MLflow models:/{model_name}, version {self.version} ({self.name}); @{ALIAS} "
         if not self.moved:
-            return f"{registered}stays with {self.before or 'nobody'}, for {self.reason}: --champion moves it"
+            return f"{registered}stays with {self.before or 'nobody'}, because {self.reason}: --champion moves it"
         return f"{registered}moved to it from {self.before}" if self.before else f"{registered}stands for it"
 
 

@@ -92,5 +92,5 @@ def answering(tracking_uri: str) -> Iterator[None]:
         why = str(error).partition("\n")[0]
         raise BadMachine(
             tracking_uri,
-            f"MLflow did not take what was logged, {why}; the same command logs it once MLflow does",
+            f"MLflow did not accept what was logged, {why}; run the same command again once it does",
         ) from error

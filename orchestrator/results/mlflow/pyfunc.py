@@ -55,7 +55,7 @@ class PolypSegmentation(PythonModel):
         masks = [self.bundle.predict(image)[1] for image in images]
         if answer == "array" or (answer == "auto" and isinstance(images, np.ndarray)):
             if len({mask.shape for mask in masks}) > 1:
-                raise refused("answer: masks of several sizes are no array; ask for png or rle")
+                raise refused("answer: masks of several sizes do not make one array; ask for png or rle")
             return np.stack(masks).astype(np.uint8)
         return [described(mask, as_runs=answer == "rle") for mask in masks]
 

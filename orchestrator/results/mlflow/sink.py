@@ -131,7 +131,7 @@ class MlflowSink(ReplaySink):
     def _connect(self) -> StudyRuns:
         if self.artifacts is not None and (moved := mend_moved_home(self.store.home)) is not None:
             logger.warning(
-                "%s was at %s when MLflow was last written: %d addresses of pictures and models are mended",
+                "%s was at %s when MLflow was last written: %d addresses of pictures and models are corrected",
                 self.store.home,
                 *moved,
             )

@@ -32,7 +32,7 @@ def bring_up_to_date(home: Path, say: Callable[[str], None]) -> None:
                 say(f"{study.name}: what an earlier version wrote into MLflow is brought up to date")
                 write_now(study, MlflowSink(study))
         except (UserError, OSError) as error:
-            say(f"{study.name}: MLflow's pages show it as an earlier version wrote it, for {error}")
+            say(f"{study.name}: MLflow's pages still show it as an earlier version wrote it: {error}")
 
 
 def _free(study: StudyStore) -> FileLock | None:

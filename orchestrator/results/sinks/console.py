@@ -59,7 +59,7 @@ class ConsoleSink(ResultSink):
             self.say(line)
         baseline = study.space.configuration(study.space.baseline_params())
         if (broken := self.secondary.broken(baseline)) is not None:
-            self.say(f"the baseline has {broken}: it is trained to compare with, and is never champion")
+            self.say(f"the baseline has {broken}: it is trained for comparison only, and is never champion")
         for params in study.space.baselines[1:]:
             other = study.space.configuration(study.space.drawn(params) or {})
             if (broken := self.secondary.broken(other)) is not None:
@@ -88,8 +88,12 @@ class ConsoleSink(ResultSink):
         self.say(f"trial {trial.number} {self._outcome(trial)}  ({searched})")
 
     def ends(self, end: End) -> None:
-        rest = "" if end.is_of_this_run else "; those in flight and the best go on, as far as the budget goes"
-        self.say(f"no new trial is begun: {end.why}{rest}")
+        rest = (
+            ""
+            if end.is_of_this_run
+            else "; those in flight and the best continue, as far as the budget allows"
+        )
+        self.say(f"no new trial is started: {end.why}{rest}")
 
     def reevaluation_started(self, trials: Sequence[int], num_fits: int) -> None:
         numbers, where = ", ".join(map(str, trials)), reevaluated_on(self.store.snapshot())

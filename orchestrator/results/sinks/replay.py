@@ -96,7 +96,7 @@ class ReplaySink(ResultSink, ABC):
             return False
         if self.problems:
             self.problems.clear()
-            logger.warning("%s: it works again, and has what it lacked", without_secrets(self.name))
+            logger.warning("%s works again, and has what it lacked", without_secrets(self.name))
         return True
 
     def _work(self) -> None:

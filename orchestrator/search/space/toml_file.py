@@ -76,7 +76,7 @@ def _for_no_network(
             allowed = dist.when.get(NETWORK, (network,))
             if network not in allowed or not set(allowed) <= set(networks):
                 yield (
-                    f"{network}.search.{key}.when.network: expected no condition on the network, for this table is "
+                    f"{network}.search.{key}.when.network: expected no condition on the network, because this table is "
                     f"that of {network} alone, found {listed(map(shown, allowed))}"
                 )
 

@@ -102,7 +102,7 @@ def _entries(content: bytes) -> list[dict[str, Any]]:
         try:
             entry = parse(line.decode(), dict[str, Any])
         except UnicodeDecodeError:
-            raise Unreadable(f"line {number} is no text") from None
+            raise Unreadable(f"line {number} is not text") from None
         except Unreadable as error:
             raise Unreadable(f"line {number} {error}") from error
         if not {"op_code", "worker_id"} <= entry.keys():

@@ -90,7 +90,7 @@ def password(disturbed: DisturbedStudy) -> None:
     assert gate.num_refused and "is away" in disturbed.last_output(), disturbed.last_output()
     disturbed.start()
     disturbed.end(2)
-    assert "does not let in" in disturbed.last_output(), disturbed.last_output()
+    assert "denies access to" in disturbed.last_output(), disturbed.last_output()
     assert "wr0ng" not in disturbed.last_output()
     disturbed.environment["MLFLOW_TRACKING_PASSWORD"] = PASSWORD
     disturbed.say("the password is corrected")

@@ -442,5 +442,5 @@ def test_networks_that_cannot_be_compared_are_refused_before_images_are_scored(
     with pytest.raises(BadData, match="expected another network"):
         po.evaluate(first, "other", against=first, home=home)
     for lower_is_better in ("hd95", "hausdorff95_normalised"):
-        with pytest.raises(BadData, match=r"of another name(?s:.*)the higher it is: dice"):
+        with pytest.raises(BadData, match=r"of another name(?s:.*)of which higher is better: dice"):
             po.evaluate(first, "other", against=named_alike, metric=lower_is_better, home=home)

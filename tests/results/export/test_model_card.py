@@ -152,7 +152,7 @@ EVIDENCE = Evidence(
         "sensitivity 95.0 %, 95 % 80.0 to 99.0 (19 of 20 images with a polyp",
         "specificity 75.0 % (3 of 4 images without a polyp",
         "Polyps as objects: 18 of 25 found (sensitivity 72.0 %, 95 % 60.0 to 81.0)",
-        "Each image counts 2 times, once a repeat.",
+        "Each image counts 2 times, once per repeat.",
         "ETIS (unseen): Polyps as objects: 2 of 8 found (sensitivity 25.0 %)",
         "| nsd | 80.00 | 75.00 to 85.00 |",
         "| hausdorff95 (pixels) | 12.30 | unknown |",

@@ -176,7 +176,7 @@ def test_frames_of_a_video_whose_rate_varies_have_their_own_times(exported: Path
     found = predict_files(Bundle.load(exported), [source], tmp_path / "out")
     rows = csv.DictReader((tmp_path / "out" / "polyps.csv").read_text().splitlines())
     assert [row["seconds"] for row in rows] == ["0.000", "0.040", "0.080", "0.620", "0.660", "0.700"]
-    assert "do not come at one rate" in " ".join(found.lines()) and "up to 0.50 s off" in " ".join(
+    assert "its frame rate varies" in " ".join(found.lines()) and "up to 0.50 s off" in " ".join(
         found.lines()
     )
 

@@ -62,7 +62,7 @@ def test_a_server_that_does_not_answer_is_reported_with_what_to_do(
     exported: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(BadMachine, match=r"did not take what was logged.*the same command logs it"):
+    with pytest.raises(BadMachine, match=r"did not accept what was logged.*run the same command again"):
         register("http://127.0.0.1:9", exported, "none")
 
 

@@ -158,7 +158,7 @@ def test_a_study_that_an_earlier_version_began_at_epoch_0_goes_on_so_and_says_so
     assert steps(mlflow_uri, find_runs()["trial-000/fold-0"]) == [0, 1, 2]
     assert steps(mlflow_uri, find_runs()["trial-000/fold-1"]) == [0, 1]
     assert find_runs()["trial-000/fold-0"].data.metrics["best_epoch"] == 2
-    assert "were begun with epochs from 0, and go on so" in caplog.text
+    assert "were begun with epochs counted from 0, and continue so" in caplog.text
 
 
 def test_a_failed_trial_says_why_and_takes_its_open_folds_with_it(open_runs, find_runs):

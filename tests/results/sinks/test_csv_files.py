@@ -81,7 +81,7 @@ def test_a_disk_that_is_full_is_said_once_and_the_files_are_whole_when_there_is_
         patch.setattr("orchestrator.results.sinks.csv_files.write_atomically", full)
         assert not sink.attempt(is_last=False) and not sink.attempt(is_last=False)
     assert caplog.text.count("cannot be written; nothing is lost") == 1
-    assert sink.attempt(is_last=False) and "it works again" in caplog.text
+    assert sink.attempt(is_last=False) and "works again, and has what it lacked" in caplog.text
     assert [len(read(study, name)) for name in NAMES] == [2, 10, 30]
 
 

@@ -40,8 +40,8 @@ def problems(text: str) -> tuple[str, ...]:
         (
             "[4, 8] }",
             '[4, 8], when = { network = ["pranet"] } }',
-            "unet.search.base_channels.when.network: expected no condition on the network, for this table is that of "
-            "unet alone, found 'pranet'",
+            "unet.search.base_channels.when.network: expected no condition on the network, because this table is that "
+            "of unet alone, found 'pranet'",
         ),
         (
             "[fixed]",

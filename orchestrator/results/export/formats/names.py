@@ -63,7 +63,7 @@ def format_lines(folder: Path, formats: Sequence[str], masks: PostProcess) -> It
     """Lines on an export: why it has no pipeline.onnx, and size and Dice of each form of fewer bits."""
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if "pipeline" not in formats and (reason := why_no_pipeline(masks)):
-        yield f"no pipeline.onnx: {reason}; predict.py does it"
+        yield f"no pipeline.onnx: {reason}; use predict.py"
     for name, known in facts.items():
         if "loss_of_dice" in known:
             yield (

@@ -309,7 +309,7 @@ def main():
         write_table(rows, given.out)
     print(f"{len(rows)} masks in {given.out}{f', areas and counts in {TABLE}' if images else ''}")
     if others:
-        what = "files that are no images, or results of an earlier run"
+        what = "files that are not images, or results of an earlier run"
         print(f"passed over {len(others)} {what}: {named_some(others)}", file=sys.stderr)
     for file, problem in failed.items():
         print(f"not done: {file}: {problem}", file=sys.stderr)

@@ -83,5 +83,5 @@ def _rebuilt(bundle: Bundle, member: MemberNetwork, weights: Mapping[str, Any]) 
         reason = str(error).splitlines()[0]
         raise BadBundle(
             str(bundle.folder),
-            f"its network is not one of this version: {reason}; --device cpu runs it all the same",
+            f"its network is not one of this version: {reason}; use --device cpu to run it anyway",
         ) from error

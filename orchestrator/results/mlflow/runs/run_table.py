@@ -130,7 +130,7 @@ class RunTable:
         self._client.delete_run(late.run_id)
         self._runs[run.key] = kept
         logger.warning(
-            "MLflow had the run of %r twice, for it answered a request late; the emptier one is deleted",
+            "MLflow had the run of %r twice, because it answered a request late; the emptier one is deleted",
             " ".join(part for part in run.key if part),
         )
 

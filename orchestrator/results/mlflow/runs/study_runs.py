@@ -51,7 +51,9 @@ class StudyRuns:
         self._table = RunTable(client, experiment, artifact_location, tags)
         self._log = RunLog(client, self._table.first_epoch)
         if self._table.first_epoch == 0:
-            logger.warning("the runs of %s in MLflow were begun with epochs from 0, and go on so", experiment)
+            logger.warning(
+                "the runs of %s in MLflow were begun with epochs counted from 0, and continue so", experiment
+            )
 
     @property
     def experiment_id(self) -> str:

@@ -30,7 +30,7 @@ def free_port(wanted: int | None) -> int:
     if wanted is not None:
         if not _is_free(wanted):
             raise BadMachine(
-                "--port", f"{wanted} is taken by another program; leave --port out, and a free one is found"
+                "--port", f"{wanted} is taken by another program; without --port, a free one is found"
             )
         return wanted
     for port in PORTS:
@@ -94,7 +94,7 @@ def _wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: Path
         time.sleep(0.2)
     last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
     raise BadMachine(
-        "MLflow's server", f"does not start: {''.join(last) or 'no answer'}; all it said is in {log}"
+        "MLflow's server", f"does not start: {''.join(last) or 'no answer'}; its whole output is in {log}"
     )
 
 

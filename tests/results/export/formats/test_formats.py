@@ -195,7 +195,7 @@ def test_an_export_without_digests_loads_and_is_verified_as_far_as_it_goes(bundl
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"0" * 64 + b"  a\nmore\n"])
 def test_what_is_no_list_of_digests_is_refused(spoiled: Path, content: bytes):
     (spoiled / "SHA256SUMS").write_bytes(content)
-    with pytest.raises(BadBundle, match="one line a file"):
+    with pytest.raises(BadBundle, match="one line per file"):
         verify(spoiled)
     with pytest.raises(BadBundle, match="found no such folder"):
         verify(spoiled / "nowhere")

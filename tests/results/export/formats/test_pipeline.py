@@ -211,7 +211,7 @@ def test_predict_py_names_masks_and_passes_over_files_as_predict_does(bundle: Pa
         assert done.returncode == 2 and "4 masks" in done.stdout, done.stderr
         assert "bomb.png: expected at most 89,000,000 pixels" in done.stderr
         assert (
-            "passed over 1 files that are no images, or results of an earlier run: movie.txt" in done.stderr
+            "passed over 1 files that are not images, or results of an earlier run: movie.txt" in done.stderr
         )
     theirs = {path.relative_to(left / "out") for path in (left / "out").rglob("*.png")}
     assert theirs == {one.mask.relative_to(tmp_path / "ours") for one in ours.done} and len(theirs) == 4
