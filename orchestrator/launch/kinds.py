@@ -44,7 +44,7 @@ KINDS = {
     "apptainer": FileKind("polyps.def", "An Apptainer image, for clusters without Docker.", "home search"),
     "mlflow-server": FileKind(
         "mlflow-server.sh",
-        "An MLflow server with passwords, its runs in a database; starts, watches and stops it.",
+        "An MLflow server with passwords and a database for its runs; starts, watches and stops it.",
         "home venv database mlflow_host mlflow_port allowed_hosts search",
     ),
     "constraints-v100": FileKind(

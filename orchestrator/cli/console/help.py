@@ -29,7 +29,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Data and split": (
         *("data", "unseen", "splits", "holdout", "seed", "paper_score", "space", "whole_groups"),
     ),
-    "Choice of the network": (
+    "Choice of network": (
         "metric",
         "rule",
         "trial_number",
@@ -43,8 +43,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         *("part", "images", "masks", "pattern", "allow_empty", "mask_colors", "mask_values", "mask_classes"),
         *("invert_masks", "exif", "without_mask", "skip_bad", "groups", "group_column", "center_column"),
     ),
-    "Frames that are drawn": ("augmentation", "size", "cases", "epoch", "data_draw.centers"),
-    "What is known of the data": (
+    "Drawn frames": ("augmentation", "size", "cases", "epoch", "data_draw.centers"),
+    "Facts about the data": (
         *("licence", "origin", "annotators", "dates", "inclusion", "centers", "devices", "citation", "ask"),
     ),
     "Jobs": ("list_", "attach", "stop", "detach", "on_interrupt"),

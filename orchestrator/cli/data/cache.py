@@ -60,7 +60,8 @@ def data_cache(
         return
     freed = sum(entry.num_bytes for entry in done.removed) / 1e6
     out.print(
-        f"removed {counted(len(done.removed), 'part')}, {freed:,.0f} MB, and {len(done.swept)} of killed builds",
+        f"removed {counted(len(done.removed), 'part')}, {freed:,.0f} MB, and {counted(len(done.swept), 'leftover')} "
+        f"of killed builds",
         highlight=False,
     )
     for one in scores:

@@ -108,7 +108,7 @@ def _selection(snapshot: StudySnapshot) -> tuple[Selection | None, str | None]:
         return None, "No trial has all its folds yet, so there is no champion."
     if not snapshot.feasible():
         limits = ", ".join(snapshot.record.spec.constraints)
-        return None, f"No finished trial keeps the limits of the study ({limits}), so there is no champion."
+        return None, f"No finished trial meets the limits of the study ({limits}), so there is no champion."
     return select_trial(snapshot, standing), None
 
 
@@ -179,7 +179,8 @@ def _initial(snapshot: StudySnapshot, champion: ChampionFacts | None) -> str | N
     params = known | configuration.network_params
     digest = trial.records[0].spec.weights_sha256
     if params.get("weights"):
-        return f"From the file {params['weights']} (SHA-256 {digest or 'not recorded'}); all else at random."
+        file = f"{params['weights']} (SHA-256 {digest or 'not recorded'})"
+        return f"From the file {file}; all other weights begin at random."
     if params.get("pretrained"):
         file = f" (SHA-256 of their file {digest})" if digest else ""
         return (

@@ -180,7 +180,7 @@ def test_a_study_without_a_finished_trial_has_a_page(tmp_path: Path):
 def test_a_study_with_limits_that_no_trial_keeps_has_a_page(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=2).with_options(constraints=("parameters<=10",))
     carry_out(study, RATES[:2])
-    assert "No finished trial keeps the limits of the study (parameters&lt;=10)" in page_of(study)
+    assert "No finished trial meets the limits of the study (parameters&lt;=10)" in page_of(study)
 
 
 def test_a_study_with_several_objectives_shows_its_front(tmp_path: Path):

@@ -151,9 +151,11 @@ def limits(study: StudyFacts) -> str | None:
     if not study.num_test:
         found.append("no hold-out test")
     if len(study.splits) == 1:
-        found.append("one fold: nothing says what other training sets would change")
+        found.append("one fold: nothing shows what other training sets would change")
     if empty := [one.name for one in study.datasets if not one.num_empty]:
-        found.append(f"no image without a polyp in {listed(empty)}: nothing is known of false alarms there")
+        found.append(
+            f"no image without a polyp in {listed(empty)}: nothing is known about false alarms there"
+        )
     for line in study.champion.scores if study.champion is not None else ():
         if line.num_groups is not None and (few := few_groups(line.num_groups)):
             found.append(f"{line.name}: {few}")
