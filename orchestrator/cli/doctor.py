@@ -56,7 +56,7 @@ def doctor(
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a search would work on every node of the cluster; nothing is trained or changed.
+    """Check whether a search would work on every node of the cluster; nothing is changed.
 
     Checks packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and
     datasets; runs a small all-reduce among all nodes and a training step on each. Every finding that is not ok comes
