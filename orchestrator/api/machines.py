@@ -30,7 +30,7 @@ def check_machine(
     found: list[Finding] | None = None,
     display: Display | None = None,
 ) -> list[Finding]:
-    """Check whether a search would work here, on every node of the cluster; nothing is trained or changed.
+    """Check whether a search would work here, on every node of the cluster; nothing is changed.
 
     Packages, code, GPUs, driver, memory, disks, home, locks, clocks, ports, token, MLflow, database and
     datasets; a small all-reduce among all nodes and a training step on each. Every finding has a `severity`
