@@ -49,7 +49,10 @@ def test_what_is_stated_with_an_import_is_kept_and_the_rest_is_not_stated(home: 
 def test_an_import_names_what_cards_and_papers_ask_for_and_how_to_state_it(home: Path):
     words = ["data", "add", "other", str(home.parent / "frames"), "--allow-empty", "--home", str(home)]
     said = " ".join(CliRunner().invoke(app, [*words, "--licence", "CC-BY-4.0"]).stdout.split())
-    assert "not stated yet: source, annotators, dates, inclusion, centers, devices, citation;" in said
+    assert (
+        "needed for model cards and papers: source, annotators, dates, inclusion, centers, devices, citation;"
+        in said
+    )
     assert "`orchestrator data describe other --ask` asks for each" in said
 
 

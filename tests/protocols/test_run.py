@@ -170,7 +170,7 @@ def test_results_without_the_json_that_they_follow_from_are_not_overwritten(tiny
     file = tmp_path / "RESULTS.md"
     write_results(file, "tiny I smoke", as_plain(run, measure(run), (), "orchestrator reproduce tiny"))
     file.with_suffix(".json").unlink()
-    with pytest.raises(BadData, match=r"without RESULTS\.json"):
+    with pytest.raises(BadData, match=r"has no RESULTS\.json next to it"):
         check_writable(file)
 
 

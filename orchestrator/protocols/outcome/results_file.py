@@ -109,7 +109,7 @@ def check_writable(path: Path) -> None:
         _read(path.with_suffix(".json"))
     elif path.exists():
         raise BadData(
-            "--out", f"{path} has no {path.with_suffix('.json').name} beside it, from which it is written"
+            "--out", f"{path} has no {path.with_suffix('.json').name} next to it, from which it is written"
         )
 
 

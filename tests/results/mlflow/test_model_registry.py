@@ -149,8 +149,10 @@ def test_the_alias_moves_by_itself_to_the_same_kind_of_the_same_study_alone(
     card = bundle_folder / "model_card.md"
     assert again().moved, "a newer export of the same kind"
     stays = again(REFIT)
-    assert not stays.moved and "(network of fold 2 of trial 3), for that is a network of another kind" in (
-        stays.sentence(MODEL)
+    assert (
+        not stays.moved
+        and "(network of fold 2 of trial 3), because that is a network of another kind"
+        in (stays.sentence(MODEL))
     )
     assert not again(study_id="another").moved and not again(is_chosen=False).moved
     asked = again(REFIT, move=True)

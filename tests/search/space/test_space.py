@@ -524,7 +524,7 @@ def test_weights_are_named_by_an_absolute_path_and_all_of_them_are_looked_for(tm
     with pytest.raises(BadMachine) as refusal:
         check_weights(space)
     assert (
-        f"expected an absolute path, because fits run in folders of their own, found here.pt; {Path.cwd()}"
+        f"expected an absolute path, because fits run in folders of their own, found here.pt; use {Path.cwd()}"
         in str(refusal.value)
     )
     assert "/not/there.pt" in str(refusal.value)
