@@ -34,7 +34,7 @@ def submit(
     0
     >>> po.submit("serch", "unet")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    orchestrator.common.errors.BadMachine: words: no command for a job is named 'serch'; known: ...
+    orchestrator.common.errors.BadMachine: words: no command that can run as a job is named 'serch'; known: ...
     """
     import typer
 

@@ -164,7 +164,7 @@ def _trained(
     """Train the fit, or read its record if it is finished; shows a line per epoch, returns the record."""
     from orchestrator.common.cpus import usable_cpus
     from orchestrator.results.views.score_lines import epoch_line
-    from orchestrator.search.fit_jobs import FitJobRunner
+    from orchestrator.search.fit_jobs import FitJobRunner, closing_cases
     from orchestrator.search.records.ledger import Ledger
     from orchestrator.search.records.trial_score import fold_specs
     from orchestrator.training.process import configure_process
@@ -178,5 +178,6 @@ def _trained(
 
     configure_process()
     loader_workers = min(8, usable_cpus() - 1) if device.type == "cuda" else 0
-    FitJobRunner(choice.home, choice.cache_folder, ledger)(spec, device, loader_workers, show)
+    with closing_cases():
+        FitJobRunner(choice.home, choice.cache_folder, ledger)(spec, device, loader_workers, show)
     return ledger.read(spec.fit_id)

@@ -154,11 +154,12 @@ class Trainer:
 
         Raises `BadStudy` while another process works on the study, which may delete networks.
         """
+        from orchestrator.search.fit_jobs import closing_cases
         from orchestrator.training.process import configure_process, device_here
 
         device = device_here(self.device)
         num_images, done = sum(len(job.case_ids) for job in jobs), 0
-        with self.study.lock():
+        with self.study.lock(), closing_cases():
             work = self._work()
             configure_process()
             with self.display.bar(f"scoring masks of {num_images:,} images") as on_progress:

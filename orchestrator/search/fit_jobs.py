@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -200,6 +201,15 @@ def _saving(spec: FitSpec, trains: bool) -> Kind:
         "encoder_is_held": not recipe.encoder_learning_rate_factor,
     }
     return {name: True for name, is_used in used.items() if is_used and trains}
+
+
+@contextmanager
+def closing_cases() -> Iterator[None]:
+    """Context at whose end the arrays that jobs opened in this process are closed, so that a dataset can be removed."""
+    try:
+        yield
+    finally:
+        _open_cases.cache_clear()
 
 
 @lru_cache(maxsize=4)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typed import Run
 
+from orchestrator.data.cache.prune import cache_entries
+from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.results.export.bundle import Bundle
 from orchestrator.results.mlflow.client import connect
@@ -21,6 +23,12 @@ def test_a_fit_prints_its_epochs_and_scores_once_and_the_same_scores_again(run: 
     again = run("fit tiny.toml --data drawn --fold 2 --device cpu")
     assert "epoch 1/2" not in again.out, "it was trained twice"
     assert again.out.splitlines() == [line for line in first.out.splitlines() if "images/s" not in line]
+
+
+def test_a_fit_that_is_over_keeps_no_image_open(run: Run, home: Path):
+    assert run("fit tiny.toml --data drawn --fold 1 --device cpu --set epochs=1").code == 0
+    entries = cache_entries(home / "cache", [load_dataset(home, "drawn")])
+    assert entries and not any(entry.in_use for entry in entries)
 
 
 def test_an_epoch_without_validation_shows_no_dice():
