@@ -28,11 +28,13 @@ network-facts: install
 demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" ORCHESTRATOR_HOME="$(CURDIR)/$(DEMO)/home" sh tests/demo.sh "$(DEMO)"
 
+# One process more than there are cores: tests also wait, for what they start.
+TESTERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0))))')
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; \
-	$(BIN)/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" --numprocesses auto --maxprocesses 4 --dist loadfile && \
+	$(BIN)/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" --numprocesses $(TESTERS) --dist loadfile && \
 	wait $$types
 
 # Under two minutes on two cores: what decides about data, splits, scores and trials; no Ray, hardly any training.
