@@ -59,7 +59,7 @@ def reproduce(
     display: Display | None = None,
     command: str | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Run tables of a paper as it describes them, and return them by key, as they stand in the JSON file beside `out`.
+    """Run tables of a paper as it describes them, and return them by key, as they stand in the JSON file next to `out`.
 
     `paper`: of `papers`, or a file. `table`: None for all of the paper. `scale`: "smoke" (minutes on two cores, does
     every row run), "small" (minutes on a GPU, which network is ahead), "full" (the paper's sizes, images and epochs).

@@ -51,7 +51,7 @@ def report(
     """Write one page on several studies, by name or as `load_study` gives them; all are compared with the first.
 
     None: the study that was worked on last. `checklists`: "claim", "tripod" or "midl", filled, in Markdown
-    files beside the page. Unreadable files of a study are noted in `display`. Raises one `UserError` with
+    files next to the page. Unreadable files of a study are noted in `display`. Raises one `UserError` with
     everything that is wrong.
 
     >>> import orchestrator as po

@@ -1,4 +1,4 @@
-"""The commands; the only room that exits the process. Its output is shown by `terminal`.
+"""The commands; the only package that exits the process. Its output is shown by `terminal`.
 
 Exit codes: 0 done, 1 it failed, 2 a fault that the user or an administrator can correct, 75 ended by SIGTERM,
 SIGHUP or SIGUSR1 and 130 by Ctrl-C, after which the same command goes on. What a command needs is imported

@@ -41,7 +41,7 @@ def report(
     checklist: Annotated[
         list[str] | None,
         typer.Option(
-            help="Checklist to fill in with what the study shows, in a Markdown file beside the page: claim, tripod "
+            help="Checklist to fill in with what the study shows, in a Markdown file next to the page: claim, tripod "
             "or midl; repeat for several."
         ),
     ] = None,

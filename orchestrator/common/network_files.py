@@ -59,7 +59,7 @@ def keep_networks(names: Iterable[str], home: Path) -> None:
             write_atomically(copy, found.path.read_bytes())
 
 
-def given(name: str, beside: Path) -> NetworkFile:
+def given(name: str, folder: Path) -> NetworkFile:
     """The file of `module:function` or `module:function#digest` in a folder or on Python's path; or kept in a home.
 
     For names that the user gives: the file may be run. ValueError: not such a name, no file, or none with
@@ -67,10 +67,10 @@ def given(name: str, beside: Path) -> NetworkFile:
     """
     module, function, digest = _parts(name)
     path = Path(*module.split(".")).with_suffix(".py")
-    places = [*_kept(module, digest), beside / path, _on_path(module)]
+    places = [*_kept(module, digest), folder / path, _on_path(module)]
     files = {file: _digest(file) for file in places if file is not None and file.is_file()}
     if not files:
-        raise ValueError(f"{name}: expected {path} in {beside.absolute()} or on PYTHONPATH, found none")
+        raise ValueError(f"{name}: expected {path} in {folder.absolute()} or on PYTHONPATH, found none")
     file = next((file for file, its in files.items() if digest in (None, its)), None)
     if file is None:
         file, its = next(iter(files.items()))

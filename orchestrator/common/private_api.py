@@ -69,11 +69,12 @@ def private(name: str) -> Any:
 
 
 def member(owner: object, name: str) -> Any:
-    """A private attribute of an object. Raises `BadMachine` if the installed release has no such attribute."""
+    """Value of an attribute in `MEMBERS`. Raises `BadMachine` if the installed release has no such attribute."""
+    package = MEMBERS[name]
     try:
         return getattr(owner, name)
     except AttributeError as missing:
-        raise _moved(MEMBERS[name], f"{type(owner).__name__}.{name}") from missing
+        raise _moved(package, f"{type(owner).__name__}.{name}") from missing
 
 
 def set_member(owner: object, name: str, value: Any) -> None:

@@ -76,7 +76,7 @@ OUTPUTS = {
 }
 CHOICES = {
     "a rule and a trial": (("--rule", "one-se", "--trial", "0"), "leave one of them out"),
-    "an alias of no export": (("--champion",), "--champion: expected --export FOLDER beside it"),
+    "an alias of no export": (("--champion",), "--champion: expected --export FOLDER with it"),
     "a network that is not there": (("--network", "unett"), "did you mean unet?"),
     "a network and a trial": (("--network", "unet", "--trial", "0"), "takes the best trial of unet"),
     "a network and a rule": (("--network", "unet", "--rule", "one-se"), "chooses among all networks"),

@@ -55,6 +55,8 @@ def test_a_member_that_a_release_has_moved_is_reported_and_not_made_up():
     for use in (lambda: member("", "_trial_id"), lambda: set_member(Path, "_trial_id", 1)):
         with pytest.raises(BadMachine, match=r"optuna [\d.]+ has no \w+\._trial_id, .*install optuna"):
             use()
+    with pytest.raises(KeyError):  # it is not in the table, so that its releases are never checked
+        member(Path(), "_str")
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Ways to search that are compared in simulated studies: ours, and what else one would use, each tuned as ours is.
 
 All sweep the threshold, but `TPE, threshold sampled`; all begin with the baseline, and every Gaussian process with as
-many random settings, two a parameter. `five folds`: every setting is trained on all of them. `told the truth`: a bound,
+many random settings, two a parameter. `five folds`: every setting is trained on all of them. `without noise`: a bound,
 for no way to spend fits on folds learns more from a fit.
 """
 
@@ -54,7 +54,7 @@ WAYS: Mapping[str, Way] = {
     "GP, screened": Way(Screened(), ask_gp, tuple(fits - 20 for fits in FITS)),
     "GP, asha": Way("asha", ask_gp, RACED_FITS),
     "qLogNEI, five folds": Way("none", ask_botorch),
-    "ours, told the truth": Way("none", ask_surrogate, knows_truth=True),
+    "ours, without noise": Way("none", ask_surrogate, knows_truth=True),
     "GP, forgiving": Way(Forgiving(), ask_gp, RACED_FITS),
     "GP, median": Way(Median(), ask_gp, RACED_FITS),
 }

@@ -334,7 +334,7 @@ def parse(raw: object) -> Distribution:
     return KINDS[kinds[0]].model_validate(raw)
 
 
-def keys_beside(key: str) -> tuple[str, ...]:
+def keys_with(key: str) -> tuple[str, ...]:
     """All keys that a table can have which has `key`: a kind of distribution, or sweep."""
     model = KINDS.get(key, Sweep)
     return tuple(field.alias or name for name, field in model.model_fields.items())

@@ -16,7 +16,7 @@ from orchestrator.search.space.distributions import (
     Distribution,
     Sweep,
     Unread,
-    keys_beside,
+    keys_with,
     parse,
 )
 from orchestrator.search.space.keys import NETWORK, SWEPT, Registry, listed, not_known, problems_in
@@ -229,7 +229,7 @@ def _distribution(where: str, raw: Any, problems: list[str]) -> Distribution:
         return parse(raw)
     except ValidationError as error:
         kind = next(kind for kind in KINDS if kind in raw)
-        problems += problems_in(error, where, keys_beside(kind))
+        problems += problems_in(error, where, keys_with(kind))
     except ValueError as error:
         problems.append(f"{where}: {error}")
     return Unread()
@@ -242,7 +242,7 @@ def _sweeps(table: dict[str, Any], problems: list[str]) -> dict[str, tuple[float
             try:
                 sweeps[key] = Sweep.model_validate(table[key]).sweep
             except ValidationError as error:
-                problems += problems_in(error, f"search.{key}", keys_beside("sweep"))
+                problems += problems_in(error, f"search.{key}", keys_with("sweep"))
     return sweeps
 
 

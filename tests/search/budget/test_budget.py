@@ -24,8 +24,8 @@ def test_a_search_needs_a_budget():
         Budget()
 
 
-@pytest.mark.parametrize("limit", [float("inf"), float("nan"), -1.0])
-def test_hours_are_finite(limit: float):
+@pytest.mark.parametrize("limit", [float("inf"), float("nan"), -1.0, 0.0])
+def test_hours_are_finite_and_above_0(limit: float):
     with pytest.raises(BadStudy, match="--gpu-hours: expected a finite number"):
         Budget(gpu_hours=limit)
 

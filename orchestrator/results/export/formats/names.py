@@ -56,7 +56,7 @@ def need_images(formats: Sequence[str]) -> bool:
 def only_with_export(folder: str | Path | None, option: str = OPTION) -> None:
     """Raises `BadBundle` where an option of an export is given without a folder to export to."""
     if folder is None:
-        raise BadBundle(option, "expected --export FOLDER beside it, found none")
+        raise BadBundle(option, "expected --export FOLDER with it, found none")
 
 
 def format_lines(folder: Path, formats: Sequence[str], masks: PostProcess) -> Iterator[str]:
