@@ -17,8 +17,8 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0  # stopping Ray does not wait for running work
 # Else Ray puts the address of this machine in place of 127.0.0.1, and its workers that of a network card.
 export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 GLOO_SOCKET_IFNAME=lo NCCL_SOCKET_IFNAME=lo
-# Memory that a process freed stays its own: orchestrator/common/allocator.py
-export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776 GOMP_SPINCOUNT=1000
+# Freed memory is kept, waiting threads sleep soon, other programs do not starve Ray: orchestrator/common/{allocator,cpus}.py
+export MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776 GOMP_SPINCOUNT=1000 RAY_worker_niceness=0
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 
 fail() { printf 'dgx2.sh: %s\n' "$@" >&2; exit 2; }

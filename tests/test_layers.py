@@ -86,9 +86,14 @@ def room(module: str) -> str:
     return module if module in PACKAGES or has_rooms else parent
 
 
-def imported(source: str) -> Iterator[str]:
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
     """Names in every import statement, wherever it stands, and in importlib.import_module("...")."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -100,7 +105,7 @@ def imported(source: str) -> Iterator[str]:
 
 @cache
 def imports_of(module: str) -> frozenset[str]:
-    return frozenset(imported(FILES[module].read_text(encoding="utf-8")))
+    return frozenset(imported(tree_of(module)))
 
 
 def ours(module: str) -> set[str]:
@@ -147,21 +152,18 @@ def folder_of_floor(module: str) -> str | None:
 
 
 def test_no_two_modules_import_each_other_inside_functions_either():
-    runs = {module: at_run_time(FILES[module].read_text(encoding="utf-8")) for module in FILES}
-    TopologicalSorter(
-        {name: modules_of(imported(source)) - {name} for name, source in runs.items()}
-    ).prepare()
+    runs = {module: at_run_time(tree_of(module)) for module in FILES}
+    TopologicalSorter({name: modules_of(imported(tree)) - {name} for name, tree in runs.items()}).prepare()
 
 
-def at_run_time(source: str) -> str:
-    """The source without what is imported for annotations alone."""
-    tree = ast.parse(source)
-    tree.body = [
+def at_run_time(tree: ast.Module) -> ast.Module:
+    """A module without what is imported for annotations alone."""
+    body = [
         node
         for node in tree.body
         if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
     ]
-    return ast.unparse(tree)
+    return ast.Module(body, type_ignores=[])
 
 
 def test_rooms_can_be_seen_at_a_glance():
@@ -206,8 +208,8 @@ def test_nothing_of_ours_unpickles():
 
 def test_imports_inside_functions_are_seen():
     source = "def f():\n    import ray.tune\n    from orchestrator.data import cases\n"
-    assert set(imported(source)) == {"ray.tune", "orchestrator.data.cases"}
+    assert set(imported(ast.parse(source))) == {"ray.tune", "orchestrator.data.cases"}
 
 
 def test_imports_by_name_are_seen():
-    assert list(imported('importlib.import_module("ray")')) == ["ray"]
+    assert list(imported(ast.parse('importlib.import_module("ray")'))) == ["ray"]

@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     from jsonschema import Draft202012Validator
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.toml"))
-LARGE = ("encoder_decoder", "sam2_unet", "emcad")  # many encoders to choose from
+LARGE = ("encoder_decoder", "sam2_unet", "emcad", "which_network")  # many encoders or networks to choose from
 BY_NAME = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 SCHEMA = Draft202012Validator(json_schema())
 

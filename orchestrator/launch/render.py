@@ -13,14 +13,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, meta
 
 from orchestrator.common.allocator import KEEP_FREED_MEMORY
-from orchestrator.common.cpus import SHORT_SPIN
+from orchestrator.common.cpus import NICENESS_OF_STARTER, SHORT_SPIN
 from orchestrator.common.errors import BadMachine, Mistakes
 from orchestrator.common.files import write_atomically
 from orchestrator.launch.kinds import KINDS
 from orchestrator.launch.spec import Cluster
 
 # Values for templates in addition to the fields of a cluster.
-ALWAYS = {"process_environment": KEEP_FREED_MEMORY | SHORT_SPIN}
+ALWAYS = {"process_environment": KEEP_FREED_MEMORY | SHORT_SPIN | NICENESS_OF_STARTER}
 
 
 class Quoted(str):

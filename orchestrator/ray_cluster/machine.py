@@ -17,7 +17,7 @@ import torch
 from ray.exceptions import AuthenticationError
 
 from orchestrator.common.allocator import KEEP_FREED_MEMORY
-from orchestrator.common.cpus import limit_spinning
+from orchestrator.common.cpus import NICENESS_OF_STARTER, limit_spinning
 from orchestrator.common.errors import BadMachine
 from orchestrator.common.hosts import refuse_user, why_silent
 from orchestrator.common.interruption import held_back, reinstall_handlers
@@ -99,7 +99,7 @@ def cluster(machine: Machine) -> Iterator[None]:
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # no terminal commands in a log file
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
     limit_spinning()
-    for name, value in KEEP_FREED_MEMORY.items():  # for the workers of a Ray started here
+    for name, value in (KEEP_FREED_MEMORY | NICENESS_OF_STARTER).items():  # for the workers of a Ray started here
         os.environ.setdefault(name, value)
     with ExitStack() as stack:
         address = reach_cluster(machine.address)

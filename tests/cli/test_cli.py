@@ -117,7 +117,13 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read_or_trained(r
 
 # What the command checks of the others is checked without it in tests/test_search_spaces.py.
 @pytest.mark.parametrize(
-    "file", [file for file in SPACES if file.stem in ("unet", "which_network")], ids=lambda file: file.stem
+    "file",
+    [
+        pytest.param(file, marks=() if file.stem == "unet" else pytest.mark.slow)
+        for file in SPACES
+        if file.stem in ("unet", "which_network")
+    ],
+    ids=lambda file: file.stem,
 )
 def test_a_shipped_space_is_good(run: Run, file: Path):
     done = run(f"space check {file}")

@@ -60,6 +60,7 @@ def test_a_plan_forecasts_every_width_that_divides_the_batch_with_and_without_a_
     assert all(row["cost"] == pytest.approx(3 * row["gpu_hours"], abs=0.01) for row in rows)
 
 
+@pytest.mark.slow
 def test_a_plan_leaves_each_worker_the_images_that_its_network_needs(run: Run):
     text = (
         Path("tiny.toml")
@@ -73,6 +74,7 @@ def test_a_plan_leaves_each_worker_the_images_that_its_network_needs(run: Run):
     assert [row["width"] for row in done.json["forecasts"]] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_plan_knows_the_splits_of_a_search_with_unseen_datasets(run: Run, home: Path):
     add_dataset(home, "unseen", home / "frames", allow_empty=True)
     assert (
@@ -96,6 +98,7 @@ def test_a_fit_that_diverges_is_a_failure_not_a_mistake(run: Run):
     assert done.err.startswith("failed: ") and "learning rate" in done.err, done.err
 
 
+@pytest.mark.slow
 def test_a_fit_leaves_a_bundle_and_one_run_in_mlflow_where_these_are_asked_for(run: Run, tmp_path: Path):
     uri = f"sqlite:///{tmp_path / 'fits.db'}"
     line = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from formula import carry_out, formula_study
 from in_mlflow import runs_of
 from inline_lanes import InlineLanes
@@ -18,6 +19,7 @@ from orchestrator.study.champion import choose_champion
 NOWHERE = "http://127.0.0.1:9"
 
 
+@pytest.mark.slow
 def test_a_study_is_written_once_and_a_server_that_is_away_is_exit_code_2(tmp_path: Path):
     study = formula_study(tmp_path, num_trials=1)
     choose_champion(study.store, InlineLanes(carry_out(study, [1e-3])))

@@ -14,7 +14,7 @@ import yaml
 from orchestrator.launch.render import render
 
 ROOT = Path(__file__).parents[2]
-SETTING = re.compile(r"(?:MALLOC_|GOMP_)\w+=\d+")
+SETTING = re.compile(r"(?:MALLOC_|GOMP_|RAY_worker_)\w+=\d+")
 
 
 def runs(dockerfile: str) -> list[str]:

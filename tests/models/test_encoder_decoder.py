@@ -83,6 +83,7 @@ def test_deeplab_dilates_an_encoder_that_can_be_dilated_and_upsamples_the_last_m
     assert other(image)[0].shape == (2, 1, 64, 64)
 
 
+@pytest.mark.slow
 def test_what_no_map_that_is_read_depends_on_is_not_trained():
     with torch.device("meta"):
         network = offline(encoder="hrnet_w18_small_v2", decoder="deeplabv3plus")

@@ -163,6 +163,7 @@ def test_a_missing_weights_file_is_refused():
         small(weights="nowhere.pth")
 
 
+@pytest.mark.slow
 def test_without_a_connection_pretrained_names_the_parameters_that_help(tmp_path):
     code = "from orchestrator import models; models.build('gmsrf_net', encoder='resnet18', pretrained=True)"
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

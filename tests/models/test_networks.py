@@ -17,8 +17,6 @@ from orchestrator.models.polyp_pvt import PolypPVT
 from orchestrator.models.pranet import PraNet
 from orchestrator.models.uacanet import UACANet
 
-# The others are slow: an export takes seconds, that of msrf_net half a minute.
-EXPORTED = ("unet",)
 # A compiler takes minutes for a larger network; that each is a graph that can be compiled is tested for all.
 COMPILED = ("unet", "resunet_pp")
 
@@ -38,14 +36,15 @@ def blobs(num_images: int, size: int) -> tuple[Tensor, Tensor]:
     return 0.5 * torch.rand(num_images, 3, size, size, generator=generator) + 0.4 * mask, mask
 
 
-@pytest.mark.parametrize(
-    ("training", "num_images", "height", "width"),
-    [(True, 3, 64, 64), (True, 2, 64, 96), (False, 1, 64, 64), (False, 3, 64, 96)],
-)
-def test_images_become_logits_of_their_size_in_either_mode(small, training, num_images, height, width):
-    outputs = small.train(training)(images(num_images, height, width))
-    assert isinstance(outputs, tuple)
-    assert {tuple(output.shape) for output in outputs} == {(num_images, 1, height, width)}
+@torch.no_grad()
+def test_images_become_logits_of_their_size_in_either_mode(small):
+    num_outputs = set()
+    for training, *shape in ((True, 3, 64, 64), (True, 2, 64, 96), (False, 1, 64, 64), (False, 3, 64, 96)):
+        outputs = small.train(training)(images(*shape))
+        assert isinstance(outputs, tuple)
+        assert {tuple(output.shape) for output in outputs} == {(shape[0], 1, *shape[1:])}
+        num_outputs.add(len(outputs))
+    assert len(num_outputs) == 1, "the same in both modes"
 
 
 def test_one_image_alone_trains_every_network_that_does_not_ask_for_more(small, registered, alone):
@@ -54,10 +53,6 @@ def test_one_image_alone_trains_every_network_that_does_not_ask_for_more(small, 
     else:
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             small(images(1))
-
-
-def test_both_modes_give_the_same_number_of_outputs(small):
-    assert len(small.train()(images())) == len(small.eval()(images()))
 
 
 def trained(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -76,17 +71,12 @@ def test_logits_leave_the_range_of_probabilities(small):
     assert prediction.min() < 0 or prediction.max() > 1
 
 
-def test_evaluation_gives_the_same_numbers_twice(small):
+@torch.no_grad()
+def test_evaluation_gives_the_same_numbers_twice_and_whatever_the_batch_is(small):
     small.eval()
-    with torch.no_grad():
-        assert all(torch.equal(a, b) for a, b in zip(small(images()), small(images()), strict=True))
-
-
-def test_in_evaluation_an_image_does_not_depend_on_its_batch(small):
-    small.eval()
-    with torch.no_grad():
-        together, alone = small(images(3))[0][1:2], small(images(3)[1:2])[0]
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    outputs = small(images(3))
+    assert all(torch.equal(a, b) for a, b in zip(outputs, small(images(3)), strict=True))
+    torch.testing.assert_close(outputs[0][1:2], small(images(3)[1:2])[0], rtol=1e-4, atol=1e-4)
 
 
 def test_weights_written_and_read_back_give_the_same_output(small):
@@ -127,12 +117,9 @@ def test_channels_last_gives_the_same_output(small):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow  # an export takes seconds, that of msrf_net half a minute
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of torch 2.10's exporter
-@pytest.mark.parametrize(
-    "small",
-    [pytest.param(name, marks=() if name in EXPORTED else pytest.mark.slow) for name in models.names()],
-    indirect=True,
-)
+@pytest.mark.parametrize("small", models.names(), indirect=True)
 def test_onnx_with_a_free_batch_size_agrees_with_torch(small):
     small.eval()
     program = torch.onnx.export(

@@ -127,6 +127,15 @@ def test_nothing_of_rays_is_freed_while_it_shuts_down(monkeypatch):
     assert seen == [(True, False)] and gc.isenabled()
 
 
+@pytest.mark.slow
+def test_workers_of_a_ray_of_ours_are_starved_by_no_other_program(monkeypatch):
+    """Ray would give them a niceness of 15."""
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    with cluster(Machine("local", "cpu")):
+        assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
 def test_a_ray_of_ours_may_start_more_processes_at_a_time_than_there_are_cores(monkeypatch):
     """With four times as many as it may start at a time, Ray warns in its own words."""
     seen = []

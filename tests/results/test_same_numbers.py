@@ -24,6 +24,10 @@ from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.store.trials import champion_fit
 from orchestrator.study.spec import Study
 
+pytestmark = (
+    pytest.mark.slow
+)  # two exports, and a registry; tests/system/test_end_to_end.py compares the unseen score
+
 NAME = "formula"
 
 

@@ -158,6 +158,7 @@ def test_the_trial_of_the_highest_mean_over_all_images_is_chosen_and_its_card_sa
     assert json.loads(again.stdout)["by_masks"] == told and "scoring masks" not in again.output
 
 
+@pytest.mark.slow
 def test_the_card_of_an_export_counts_the_polyps_of_all_folds(trained: Study, tmp_path: Path):
     StoredStudy(trained.store).export(tmp_path / "exported", device="cpu")
     best = StoredStudy(trained.store).best()
@@ -173,6 +174,7 @@ def test_the_card_of_an_export_counts_the_polyps_of_all_folds(trained: Study, tm
     assert f"| nsd | {100 * np.mean(nsd):.2f} |" in card and "| hausdorff95 (pixels) |" in card
 
 
+@pytest.mark.slow
 def test_an_export_scores_the_masks_of_unseen_images_for_card_and_tables(tmp_path: Path):
     study, _ = finished_study(tmp_path, RATES[:2])
     best = StoredStudy(study.store).best()

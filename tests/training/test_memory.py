@@ -51,6 +51,7 @@ def test_a_fit_that_needs_more_memory_than_there_is_goes_on_with_half_as_many_im
     assert (len(record.curves), record.micro_batch) == (spec.recipe.epochs, 2)
 
 
+@pytest.mark.slow
 def test_what_fits_is_remembered_for_the_next_fit_of_its_kind(home, cases, tmp_path):
     with memory_limit(largest=3) as tried:
         work(home, tmp_path)(drawn_fit(cases, batch_size=8), CPU, 0, lambda row: True)

@@ -58,6 +58,7 @@ def told(script: str, **environment: str) -> list[int]:
     return [int(word) for word in ran.stdout.split()]
 
 
+@pytest.mark.slow
 def test_a_settled_process_takes_few_new_pages():
     before, after = told(BY_ITSELF)
     assert before > 30 * LAYER / PAGE  # as glibc comes: 40 layers, each page of them

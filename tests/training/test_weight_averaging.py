@@ -105,7 +105,7 @@ def test_the_record_holds_the_mean_that_its_best_epoch_was_judged_by(cases, tmp_
     "recipe",
     [
         {"weight_averaging": "swa"},
-        {"weight_averaging": "ema", "precision": "bf16"},
+        pytest.param({"weight_averaging": "ema", "precision": "bf16"}, marks=pytest.mark.slow),
         pytest.param(
             {"weight_averaging": "swa", "scales": (0.5, 1.0), "batch_size": 2}, marks=pytest.mark.slow
         ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from orchestrator.search.budget.limits import FitCost, Resources
-from orchestrator.search.records.fit_records import FitRecord, StoredFit
+from orchestrator.search.records.fit_records import FitRecord, FitSummary
 
 # Window of the pace, in seconds.
 PACE_S = 600.0
@@ -28,8 +28,8 @@ class Training:
 class FinishedFits(Protocol):
     """The finished fits of a study: a ledger, or a snapshot of one."""
 
-    def stored(self) -> Iterable[StoredFit | FitRecord]:
-        """Fits whose record reads."""
+    def summaries(self) -> Iterable[FitSummary]:
+        """Summaries of the fits whose record reads."""
 
 
 class ResourceUsage:
@@ -147,6 +147,6 @@ class ResourceUsage:
 
 def _on_record(ledger: FinishedFits) -> Iterable[tuple[str, Training]]:
     """(fit id, cost) of the finished fits of the search. A refit validates nothing and does not count."""
-    for stored in ledger.stored():
-        if stored.case_ids:
-            yield stored.fit_id, Training(len(stored.curves), stored.seconds, stored.world_size, True)
+    for fit in ledger.summaries():
+        if fit.is_validated:
+            yield fit.fit_id, Training(fit.epochs, fit.seconds, fit.world_size, True)

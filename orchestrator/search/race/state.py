@@ -23,7 +23,7 @@ from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.predictions import Predictions
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdicts import Verdicts
-from orchestrator.search.records.fit_records import FitRecord
+from orchestrator.search.records.fit_records import FitRecord, summary_of
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.partial_score import NOTHING_SEEN, PartialScore, SeenFolds, partial
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
@@ -155,10 +155,9 @@ class RaceState:
     @cached_property
     def curves(self) -> Finished:
         """Learning curves of all finished fits, from the ledger the first time."""
-        stored = [one for one in self.ledger.stored() if one.case_ids]
-        self._with_curve = {one.fit_id for one in stored}
-        rows = (([row["val_dice"] for row in one.curves], one.spec.recipe.epochs) for one in stored)
-        return Finished(Curve(*curve) for curve in rows)
+        validated = [fit for fit in self.ledger.summaries() if fit.is_validated]
+        self._with_curve = {fit.fit_id for fit in validated}
+        return Finished(Curve(fit.val_dice, fit.num_epochs) for fit in validated)
 
     def observe(self, number: int, fold: int) -> None:
         """Score a fit that was just finished, and what may have been finished with it: trials that share the fit, and
@@ -166,8 +165,8 @@ class RaceState:
         curves, fit_id = self.curves, self.fit_ids[number][fold]
         if fit_id not in self._with_curve and self._is_on_record(fit_id):
             self._with_curve.add(fit_id)
-            record = self.ledger.read(fit_id)
-            curves.append(Curve([row["val_dice"] for row in record.curves], record.spec.recipe.epochs))
+            fit = summary_of(self.ledger.read(fit_id))
+            curves.append(Curve(fit.val_dice, fit.num_epochs))
         before = self.seen.get(number, ())
         self._see(number)
         new = (fold for fold in self.seen.get(number, ()) if fold not in before)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -114,6 +115,19 @@ class FitRecord:
         return self.folder / WEIGHTS
 
 
+@dataclass(frozen=True, slots=True)
+class FitSummary:
+    """What a running search keeps in memory of every finished fit."""
+
+    fit_id: str
+    val_dice: array[float]  # epoch by epoch; empty where nothing was validated, as of a refit
+    num_epochs: int  # of its schedule; it may have ended earlier
+    epochs: int  # trained
+    seconds: float  # training and validation, over all resumes
+    world_size: int
+    is_validated: bool
+
+
 @dataclass(frozen=True)
 class ScoreRecord:
     """One finished network, scored on cases that neither training nor selection saw."""
@@ -129,6 +143,19 @@ def scored_as(fit_ids: Sequence[str]) -> str:
     if len(fit_ids) == 1:
         return fit_ids[0]
     return hashlib.sha256("\n".join(fit_ids).encode()).hexdigest()[:20]
+
+
+def summary_of(fit: StoredFit | FitRecord) -> FitSummary:
+    is_validated = bool(fit.case_ids)
+    return FitSummary(
+        fit_id=fit.fit_id,
+        val_dice=array("d", (row["val_dice"] for row in fit.curves) if is_validated else ()),
+        num_epochs=fit.spec.recipe.epochs,
+        epochs=len(fit.curves),
+        seconds=fit.seconds,
+        world_size=fit.world_size,
+        is_validated=is_validated,
+    )
 
 
 def read_stored(folder: Path) -> StoredFit:
@@ -202,12 +229,19 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def damage(folder: Path) -> str | None:
     """Why a record does not read; None where it does, or where there is none. A file is read once as it is."""
-    return _damage(folder, marks) if (marks := marks_of(folder)) is not None else None
+    found = _checked(folder, marks) if (marks := marks_of(folder)) is not None else None
+    return found if isinstance(found, str) else None
 
 
 def is_sound(folder: Path) -> bool:
-    """Whether there is a record, and it reads."""
-    return (marks := marks_of(folder)) is not None and _damage(folder, marks) is None
+    """Whether there is a record, and it reads. A file is read once as it is."""
+    return (marks := marks_of(folder)) is not None and not isinstance(_checked(folder, marks), str)
+
+
+def summary(folder: Path) -> FitSummary | None:
+    """The summary of a finished fit; None where there is no record, or it does not read. Files are read once."""
+    found = _checked(folder, marks) if (marks := marks_of(folder)) is not None else None
+    return found if isinstance(found, FitSummary) else None
 
 
 def weights_damage(record: FitRecord) -> str | None:
@@ -218,13 +252,13 @@ def weights_damage(record: FitRecord) -> str | None:
     return f"{WEIGHTS} is not what was written: expected SHA-256 {expected[:12]}, found {found[:12]}"
 
 
-@lru_cache(maxsize=100_000)
-def _damage(folder: Path, marks: Marks) -> str | None:
+@lru_cache(maxsize=1_000_000)
+def _checked(folder: Path, marks: Marks) -> FitSummary | str | None:
+    """The summary of a fit, or None of scores outside the search, as these files are; the reason if one is damaged."""
     try:
-        if folder.parent.name == "scores":
-            read_scores(folder)
-        else:
-            read_fit(folder)
+        if folder.parent.name != "scores":
+            return summary_of(read_fit(folder))
+        read_scores(folder)
     except Unreadable as error:
         return str(error)
     return None

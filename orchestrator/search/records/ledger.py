@@ -26,15 +26,15 @@ from orchestrator.search.records.fit_records import (
     HISTOGRAMS,
     WEIGHTS,
     FitRecord,
+    FitSummary,
     ScoreRecord,
-    StoredFit,
     as_files,
     damage,
     is_sound,
     packed,
     read_fit,
     read_scores,
-    read_stored,
+    summary,
     weights_damage,
 )
 from orchestrator.search.records.trial_records import TrialRecords
@@ -86,17 +86,11 @@ class Ledger:
         except Unreadable:
             return None
 
-    def stored(self) -> Iterator[StoredFit]:
-        """Readable records, without their arrays."""
+    def summaries(self) -> Iterator[FitSummary]:
+        """Summaries of all fits whose record reads, by name; each record is read once in a process."""
         for folder in folders(self.fits):
-            if is_sound(folder):
-                yield read_stored(folder)
-
-    def curves(self) -> Iterator[tuple[list[float], int]]:
-        """(Validation Dice by epoch, epochs of the schedule) of every finished fit with validation."""
-        for stored in self.stored():
-            if stored.case_ids:
-                yield [row["val_dice"] for row in stored.curves], stored.spec.recipe.epochs
+            if (found := summary(folder)) is not None:
+                yield found
 
     def damaged(self, *, thorough: bool = False) -> dict[Path, str]:
         """Unreadable records with the reason; `thorough`: weights are read completely as well."""

@@ -28,7 +28,14 @@ from orchestrator.search.goals.network_sizes import NetworkSizes
 from orchestrator.search.goals.objective import Objective, objective_over
 from orchestrator.search.race.verdict_log import parse_verdicts, split_verdicts
 from orchestrator.search.records.cut_fits import CutFit, by_trial, parse_cut_fits
-from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, read_fit, read_scores
+from orchestrator.search.records.fit_records import (
+    FitRecord,
+    FitSummary,
+    ScoreRecord,
+    read_fit,
+    read_scores,
+    summary_of,
+)
 from orchestrator.search.records.ledger import Ledger, folders
 from orchestrator.search.records.partial_score import PartialScore, seen_folds_of
 from orchestrator.search.records.status import Status, read_status
@@ -255,6 +262,10 @@ class StudySnapshot:
         for folder in folders(self.ledger.fits):
             if (found := self.find(folder.name)) is not None:
                 yield found
+
+    def summaries(self) -> Iterator[FitSummary]:
+        """Summaries of `stored`."""
+        return map(summary_of, self.stored())
 
     def has(self, fit_id: str) -> bool:
         """Whether a fit is on record, and its record reads."""

@@ -302,6 +302,7 @@ def test_what_another_process_reads_stays_until_it_ends_even_by_a_kill(dataset, 
     assert len(prune(tmp_path, [], 0).removed) == 2
 
 
+@pytest.mark.slow
 def test_builders_and_readers_see_whole_arrays_while_another_process_prunes(dataset, home, tmp_path, started):
     cases = cached_cases([dataset], 32, tmp_path / "reference")
     expected = sum(int(cases.image(case.id).sum()) for case in dataset.cases)

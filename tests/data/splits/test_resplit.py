@@ -54,6 +54,7 @@ def test_folds_drawn_again_are_others_of_the_same_cases_and_make_a_split_file(sp
     assert read_plan(tmp_path / "again.json", [MANY], unseen) == again
 
 
+@pytest.mark.slow
 def test_few_groups_are_drawn_until_the_fewest_folds_are_the_same():
     for num_groups, most in ((6, 5), (7, 2), (8, 0), (10, 0)):  # one group is held out
         few = dataset([[0.05 * (group % 4 + 1)] * 6 for group in range(num_groups)])

@@ -295,6 +295,7 @@ def test_polyps_that_were_missed_have_a_place_beside_images_without_one():
     assert worst_title(ordered, ordered, "dice") == "worst 12 of 12 images by dice"
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_one_run_in_the_experiment_of_the_study_however_often_it_is_logged(
     bundle_folder: Path,
     other: Dataset,

@@ -155,6 +155,7 @@ def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(ti
     assert np.abs(ours - scores.histograms[0].astype(int)).sum() <= 8  # a pixel may round into the next bin
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     tiny: Study, run, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):

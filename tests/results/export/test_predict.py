@@ -270,6 +270,7 @@ def test_maps_of_probabilities_have_sixteen_bits(exported: Path, images: Path, p
     np.testing.assert_allclose(stored / 65535, bundle.predict(photo)[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_bundle_predict_in_pytorch_what_its_graph_does(photo: np.ndarray, tmp_path: Path):
     torch.manual_seed(0)
     networks = [models.build("unet", base_channels=4) for _ in range(2)]

@@ -148,6 +148,7 @@ def test_a_home_that_another_path_leads_to_is_left_as_it_is(tmp_path: Path):
     assert mend_moved_home(tmp_path / "link") is None
 
 
+@pytest.mark.slow
 def test_the_run_of_a_study_has_its_report_drawn_once_and_again_where_records_changed(
     tmp_path: Path,
 ):

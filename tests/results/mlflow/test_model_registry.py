@@ -66,6 +66,7 @@ def test_a_server_that_does_not_answer_is_reported_with_what_to_do(
         register("http://127.0.0.1:9", exported, "none")
 
 
+@pytest.mark.slow
 def test_another_program_gets_the_masks_of_the_bundle_without_our_package(
     mlflow_uri: str, exported: Path, version: str, photo: np.ndarray, tmp_path: Path
 ):
@@ -139,6 +140,7 @@ def test_a_trial_that_mlflow_does_not_know_is_refused(mlflow_uri: str, run_id: s
             find_run(client, "registry", study_id, trial)
 
 
+@pytest.mark.slow
 def test_the_alias_moves_by_itself_to_the_same_kind_of_the_same_study_alone(
     mlflow_uri: str, bundle_folder: Path, run_id: str, version: str
 ):

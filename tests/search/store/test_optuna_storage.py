@@ -176,6 +176,7 @@ def test_a_study_in_a_journal_does_not_move_and_one_of_before_has_a_journal(tmp_
     assert study.store.storage is None
 
 
+@pytest.mark.slow
 def test_killed_after_every_visit_it_is_the_study_that_a_journal_holds(template, tmp_path, url):
     whole = DiskStudy(template, tmp_path / "a", num_trials=5, race="paired")
     visits = whole.run()
