@@ -99,7 +99,8 @@ def cluster(machine: Machine) -> Iterator[None]:
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # no terminal commands in a log file
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours drains the lanes first
     limit_spinning()
-    for name, value in (KEEP_FREED_MEMORY | NICENESS_OF_STARTER).items():  # for the workers of a Ray started here
+    of_workers = KEEP_FREED_MEMORY | NICENESS_OF_STARTER  # of a Ray started here
+    for name, value in of_workers.items():
         os.environ.setdefault(name, value)
     with ExitStack() as stack:
         address = reach_cluster(machine.address)
