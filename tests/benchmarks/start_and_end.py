@@ -67,14 +67,18 @@ def first_and_last(home: Path, after: float) -> tuple[float, float]:
     return began, max(file.stat().st_mtime for file in records)
 
 
+def search_command(folder: Path, home: Path, trials: int, study: str) -> list[str]:
+    """A search on one lane of one worker, two fits for each trial."""
+    command = [sys.executable, "-m", "orchestrator", "search", str(folder / "space.toml"), "--data", "drawn"]
+    command += ["--splits", "k-fold:2", "--trials", str(trials), "--study", study, "--home", str(home)]
+    command += ["--address", "local", "--device", "cpu", "--lanes", "1", "--workers-per-fit", "1"]
+    return [*command, "--no-near-duplicates", "--rescore", "0", "--race", "none"]
+
+
 def search(folder: Path, home: Path, trials: int) -> tuple[float, float]:
     """(When it was called, when it ended.)"""
-    command = [sys.executable, "-m", "orchestrator", "search", str(folder / "space.toml"), "--data", "drawn"]
-    command += ["--splits", "k-fold:2", "--trials", str(trials), "--study", "timed", "--home", str(home)]
-    command += ["--address", "local", "--device", "cpu", "--lanes", "1", "--workers-per-fit", "1"]
-    command += ["--no-near-duplicates", "--rescore", "0", "--race", "none"]
     called = time.time()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(search_command(folder, home, trials, "timed"), check=True, capture_output=True)
     return called, time.time()
 
 

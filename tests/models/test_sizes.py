@@ -120,6 +120,7 @@ def test_networks_on_pvt_have_the_printed_size(name, params, printed):
         )
 
 
+@pytest.mark.slow
 def test_sam2_unet_has_the_printed_size_of_its_encoder_and_trains_a_fiftieth_of_it():
     network = on_meta("sam2_unet")
     assert num_learnable(network.encoder) == pytest.approx(214e6, rel=1e-2)

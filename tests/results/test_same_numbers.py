@@ -24,9 +24,8 @@ from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.store.trials import champion_fit
 from orchestrator.study.spec import Study
 
-pytestmark = (
-    pytest.mark.slow
-)  # two exports, and a registry; tests/system/test_end_to_end.py compares the unseen score
+# Two exports, and a registry: tests/system/test_end_to_end.py compares the unseen score.
+pytestmark = pytest.mark.slow
 
 NAME = "formula"
 

@@ -226,6 +226,7 @@ def test_a_record_of_an_earlier_version_without_its_weights_has_no_scores_of_mas
     assert masks_on_record(snapshot, old, records, PostProcess(0.5)) == ScoredMasks()
 
 
+@pytest.mark.slow
 def test_scores_on_record_need_no_torch(study: Study):
     choose_by_masks(study.store.snapshot(), "nsd", Scorer(study, (0.1, 0.2, 0.3, 0.4)))
     program = (

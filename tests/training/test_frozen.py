@@ -32,6 +32,7 @@ def fit_of(cases: Any, adaptation: str, **recipe: Any) -> FitSpec:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adaptation", ["frozen", "lora"])
 def test_a_fit_that_was_stopped_and_resumed_ends_like_an_undisturbed_one(cases, tmp_path, adaptation):
     spec = fit_of(cases, adaptation)

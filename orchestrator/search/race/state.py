@@ -23,7 +23,7 @@ from orchestrator.search.race.early_stopping import Curve, Finished
 from orchestrator.search.race.predictions import Predictions
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdicts import Verdicts
-from orchestrator.search.records.fit_records import FitRecord, summary_of
+from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.partial_score import NOTHING_SEEN, PartialScore, SeenFolds, partial
 from orchestrator.search.records.trial_score import TrialScore, fold_specs, score_trial
@@ -165,7 +165,7 @@ class RaceState:
         curves, fit_id = self.curves, self.fit_ids[number][fold]
         if fit_id not in self._with_curve and self._is_on_record(fit_id):
             self._with_curve.add(fit_id)
-            fit = summary_of(self.ledger.read(fit_id))
+            fit = self.ledger.summary(fit_id)
             curves.append(Curve(fit.val_dice, fit.num_epochs))
         before = self.seen.get(number, ())
         self._see(number)
@@ -346,7 +346,7 @@ class RaceState:
         """The best Dice of a finished fit; kept, because every epoch of another fit needs it and a record is long."""
         fit_id = self.fit_ids[number][fold]
         if fit_id not in self.best_dice:
-            self.best_dice[fit_id] = max(row["val_dice"] for row in self.ledger.read(fit_id).curves)
+            self.best_dice[fit_id] = max(self.ledger.summary(fit_id).val_dice)
         return self.best_dice[fit_id]
 
     def _value_of_cut(self, verdict: Verdict) -> float | None:

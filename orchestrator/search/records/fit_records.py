@@ -227,21 +227,34 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A record as its files are: damaged, or sound."""
+
+    damage: str | None  # why it does not read
+    summary: FitSummary | None = None  # None of scores outside the search
+
+
+def check(folder: Path) -> Checked | None:
+    """Whether a record reads, and its summary; None where there is none. Files are read once as they are."""
+    return _checked(folder, marks) if (marks := marks_of(folder)) is not None else None
+
+
 def damage(folder: Path) -> str | None:
-    """Why a record does not read; None where it does, or where there is none. A file is read once as it is."""
-    found = _checked(folder, marks) if (marks := marks_of(folder)) is not None else None
-    return found if isinstance(found, str) else None
+    """Why a record does not read; None where it does, or where there is none."""
+    return found.damage if (found := check(folder)) is not None else None
 
 
 def is_sound(folder: Path) -> bool:
-    """Whether there is a record, and it reads. A file is read once as it is."""
-    return (marks := marks_of(folder)) is not None and not isinstance(_checked(folder, marks), str)
+    """Whether there is a record, and it reads."""
+    return (found := check(folder)) is not None and found.damage is None
 
 
-def summary(folder: Path) -> FitSummary | None:
-    """The summary of a finished fit; None where there is no record, or it does not read. Files are read once."""
-    found = _checked(folder, marks) if (marks := marks_of(folder)) is not None else None
-    return found if isinstance(found, FitSummary) else None
+def read_checked(folder: Path) -> FitRecord:
+    """The record of `read_fit`; that of a fit that was checked just before is not read again. Raises `Unreadable`."""
+    if (marks := marks_of(folder)) is None:
+        raise Unreadable(f"{RECORD} is gone")
+    return _read(folder, marks)
 
 
 def weights_damage(record: FitRecord) -> str | None:
@@ -252,16 +265,20 @@ def weights_damage(record: FitRecord) -> str | None:
     return f"{WEIGHTS} is not what was written: expected SHA-256 {expected[:12]}, found {found[:12]}"
 
 
+@lru_cache(maxsize=16)  # a trial's fits are checked one after another, then read
+def _read(folder: Path, marks: Marks) -> FitRecord:
+    return read_fit(folder)
+
+
 @lru_cache(maxsize=1_000_000)
-def _checked(folder: Path, marks: Marks) -> FitSummary | str | None:
-    """The summary of a fit, or None of scores outside the search, as these files are; the reason if one is damaged."""
+def _checked(folder: Path, marks: Marks) -> Checked:
     try:
         if folder.parent.name != "scores":
-            return summary_of(read_fit(folder))
+            return Checked(None, summary_of(_read(folder, marks)))
         read_scores(folder)
     except Unreadable as error:
-        return str(error)
-    return None
+        return Checked(str(error))
+    return Checked(None)
 
 
 def marks_of(folder: Path) -> Marks | None:

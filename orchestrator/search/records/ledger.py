@@ -29,12 +29,14 @@ from orchestrator.search.records.fit_records import (
     FitSummary,
     ScoreRecord,
     as_files,
+    check,
     damage,
     is_sound,
     packed,
+    read_checked,
     read_fit,
     read_scores,
-    summary,
+    summary_of,
     weights_damage,
 )
 from orchestrator.search.records.trial_records import TrialRecords
@@ -74,23 +76,32 @@ class Ledger:
     def read(self, fit_id: str) -> FitRecord:
         folder = self.fits / fit_id
         try:
-            return read_fit(folder)
+            return read_checked(folder)
         except Unreadable as error:
             raise BadStudy(str(folder), f"{error}; {REMEDY}") from error
+
+    def summary(self, fit_id: str) -> FitSummary:
+        """What the search needs of a finished fit, from memory once its record was checked."""
+        found = check(self.fits / fit_id)
+        return (
+            found.summary
+            if found is not None and found.summary is not None
+            else summary_of(self.read(fit_id))
+        )
 
     def find(self, fit_id: str) -> FitRecord | None:
         """The record of a fit, cached; None if there is none or it is unreadable."""
         folder = self.fits / fit_id
         try:
-            return read_fit(folder) if folder.is_dir() else None
+            return read_checked(folder) if folder.is_dir() else None
         except Unreadable:
             return None
 
     def summaries(self) -> Iterator[FitSummary]:
         """Summaries of all fits whose record reads, by name; each record is read once in a process."""
         for folder in folders(self.fits):
-            if (found := summary(folder)) is not None:
-                yield found
+            if (found := check(folder)) is not None and found.summary is not None:
+                yield found.summary
 
     def damaged(self, *, thorough: bool = False) -> dict[Path, str]:
         """Unreadable records with the reason; `thorough`: weights are read completely as well."""

@@ -355,6 +355,7 @@ def copied(drawn: Dataset, other: Dataset, tmp_path: Path) -> Dataset:
     return add_dataset(drawn.folder.parents[1], "copied", tmp_path / "source", allow_empty=True)
 
 
+@pytest.mark.slow
 def test_the_command_leaves_out_copies_of_what_the_model_saw_unless_nobody_looks(
     exported: Path,
     drawn: Dataset,

@@ -1,12 +1,15 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from damages import DAMAGES, halve
 
 from orchestrator.common.errors import BadStudy
+from orchestrator.search.budget.usage import ResourceUsage
+from orchestrator.search.records import fit_records
 from orchestrator.search.records.fit_records import ScoreRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.recipe import FitSpec, Recipe
@@ -131,6 +134,17 @@ def test_a_fit_that_ends_while_records_are_checked_is_no_damage(ledger, monkeypa
 
     monkeypatch.setattr("orchestrator.search.records.ledger.damage", check_and_finish_another)
     assert ledger.damaged(thorough=True) == {}
+
+
+def test_a_record_is_read_once_however_often_it_is_asked_for(ledger, monkeypatch: pytest.MonkeyPatch):
+    write(ledger)
+    reads = Mock(wraps=fit_records.read_fit)
+    monkeypatch.setattr(fit_records, "read_fit", reads)
+    assert ledger.has(SPEC.fit_id) and ledger.read(SPEC.fit_id).fit_id == SPEC.fit_id
+    (summary,) = ledger.summaries()
+    assert ResourceUsage(ledger).num_finished == 1 and ledger.summary(SPEC.fit_id) == summary
+    assert list(summary.val_dice) == [row["val_dice"] for row in ledger.read(SPEC.fit_id).curves]
+    assert reads.call_count == 1
 
 
 def test_who_reads_a_damaged_record_hears_which_it_is_and_what_mends_it(ledger):
