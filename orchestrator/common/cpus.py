@@ -21,8 +21,8 @@ Pool = TypeVar("Pool", bound=Executor)
 # turns, as it comes, a step took 25 times as long as on one thread (tests/benchmarks/shared_cpus.py).
 SHORT_SPIN = {"GOMP_SPINCOUNT": "1000"}
 # Environment of a Ray that is started. By default, Ray's workers have a niceness of 15, and whatever else computes on
-# their machine starves them: with two busy processes on two cores, a search of two fits took 82 seconds with the niceness
-# of its starter, and had finished none after 420 with Ray's (tests/benchmarks/shared_search.py --limit 420).
+# their machine starves them: with two busy processes on two cores, a search of two fits took 82 seconds with the
+# niceness of its starter, and had finished none after 420 with Ray's (tests/benchmarks/shared_search.py --limit 420).
 NICENESS_OF_STARTER = {"RAY_worker_niceness": "0"}
 
 
