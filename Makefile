@@ -37,7 +37,8 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy & types=$$!; \
-	$(BIN)/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" --numprocesses $(TESTERS) --dist loadfile && \
+	$(BIN)/python -m pytest -m "not slow and not browser and not netns and not services and not slurm" --numprocesses $(TESTERS) --dist loadfile \
+	  --no-loadscope-reorder && \
 	wait $$types
 
 # Under two minutes on two cores: what decides about data, splits, scores and trials; no Ray, hardly any training.

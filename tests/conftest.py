@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from orchestrator.common.cpus import NICENESS_OF_STARTER
+
 # Tests decide by themselves where homes, caches and servers are.
 for name in [name for name in os.environ if name.startswith(("ORCHESTRATOR_", "MLFLOW_"))]:
     del os.environ[name]
+
+# Nor do other programs starve the workers of a Ray that a test starts.
+os.environ.update(NICENESS_OF_STARTER)
 
 # Where several test processes share the cores, each computes with one thread: the threads of two libraries in two
 # processes wait for each other three times as long as they compute. What a test starts decides for itself.
@@ -26,6 +32,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         else:
             os.environ[name] = value
 
+# Minutes long, though of few tests.
+LONGEST = "tests/system/test_end_to_end.py"
+
 # A loaded machine is no failure.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no-clock")
@@ -35,3 +44,11 @@ settings.load_profile("no-clock")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One SQLite store for all tests: making its tables takes seconds. Every test has its own experiment."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: no process is left with one of them while the others have nothing to do."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        num_tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (not item.path.match(LONGEST), -num_tests[item.path]))

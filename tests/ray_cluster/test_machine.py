@@ -130,6 +130,7 @@ def test_nothing_of_rays_is_freed_while_it_shuts_down(monkeypatch):
 @pytest.mark.slow
 def test_workers_of_a_ray_of_ours_are_starved_by_no_other_program(monkeypatch):
     """Ray would give them a niceness of 15."""
+    monkeypatch.delenv("RAY_worker_niceness")  # of all tests
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", "/tmp")
     with cluster(Machine("local", "cpu")):
