@@ -39,7 +39,7 @@ from orchestrator.study.housekeeping import prune_derived
 from orchestrator.study.loading import DataChoice
 from orchestrator.study.outer import run_outer_folds
 from orchestrator.study.run import run_study
-from orchestrator.study.spec import Study as RunnableStudy
+from orchestrator.study.runnable_study import RunnableStudy
 
 if TYPE_CHECKING:
     from orchestrator.study.forecast import StudyForecast

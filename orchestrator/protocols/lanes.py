@@ -19,7 +19,7 @@ from orchestrator.results.sinks.csv_files import CsvSink
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.study.run import run_study
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.training.ray.lanes import Lanes
 
 
@@ -37,10 +37,12 @@ def lanes_of(machine: Machine, places: Places) -> Callable[[], AbstractContextMa
     return performer
 
 
-def search_of(machine: Machine, display: Display) -> Callable[[Study, FitJobRunner], StudyTrial | None]:
+def search_of(
+    machine: Machine, display: Display
+) -> Callable[[RunnableStudy, FitJobRunner], StudyTrial | None]:
     """Function that runs a study as `orchestrator search` does, with MLflow and CSV; returns the champion."""
 
-    def search(study: Study, work: FitJobRunner) -> StudyTrial | None:
+    def search(study: RunnableStudy, work: FitJobRunner) -> StudyTrial | None:
         with display.view() as (say, show):
             store = study.store
             sinks = [ConsoleSink(store, say=say, show=show), MlflowSink(store, None), CsvSink(store)]

@@ -33,10 +33,10 @@ from orchestrator.search.store.optuna_journal import ANEW
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.search.study_spec import StudySpec
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 HELD = ("image_size", "epochs", "threshold", "reference_area", "white_level")
-Search = Callable[[Study, FitJobRunner], StudyTrial | None]
+Search = Callable[[RunnableStudy, FitJobRunner], StudyTrial | None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def tune_rows(
     return _scored(plan, places, champions, trials, performer)
 
 
-def study_of(plan: TablePlan, row: RowPlan, places: Places, trials: int) -> Study:
+def study_of(plan: TablePlan, row: RowPlan, places: Places, trials: int) -> RunnableStudy:
     """The study of a row, named by everything that decides its results."""
     assert plan.split is not None and plan.table.train is not None
     space = space_of(plan, row)
@@ -85,7 +85,7 @@ def study_of(plan: TablePlan, row: RowPlan, places: Places, trials: int) -> Stud
     digest = hashlib.sha256(meaning.encode()).hexdigest()[:8]
     name = f"reproduce-{plan.protocol.name}-{plan.table_name}-{row.row.space}-{plan.scale_name}-{digest}"
     spec = StudySpec(trials=trials, race="none", rescore=0)
-    return Study(StudyStore(places.home, name), space, plan.split, (dataset,), (), spec)
+    return RunnableStudy(StudyStore(places.home, name), space, plan.split, (dataset,), (), spec)
 
 
 def space_of(plan: TablePlan, row: RowPlan) -> SearchSpace:
@@ -120,7 +120,7 @@ def _with_paper(table: Mapping[str, Any], value: Any) -> dict[str, Any]:
     return dict(table)
 
 
-def give_baseline(row: RowPlan, places: Places, study: Study) -> None:
+def give_baseline(row: RowPlan, places: Places, study: RunnableStudy) -> None:
     """Begin the study, and give it the table's own fits of the paper's configuration: they are its trial 0."""
     with study.store.lock():
         study.store.begin(study.space, study.plan, study.spec)
@@ -167,7 +167,7 @@ def _missing(jobs: Sequence[SetScoreJob], places: Places) -> dict[str, SetScoreJ
 
 
 def _jobs(
-    plan: TablePlan, row: RowPlan, study: Study, champion: StudyTrial
+    plan: TablePlan, row: RowPlan, study: RunnableStudy, champion: StudyTrial
 ) -> Iterator[tuple[tuple[int, int, str], SetScoreJob]]:
     ledger = study.store.ledger
     for fold, record in enumerate(champion.records):

@@ -20,14 +20,14 @@ from orchestrator.search.samplers.registry import sampler_problems
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import reach
 from orchestrator.search.study_spec import StudySpec
-from orchestrator.study.spec import Study, sampler_of
+from orchestrator.study.runnable_study import RunnableStudy, sampler_of
 from orchestrator.training.recipe import Recipe
 from orchestrator.training.sampling import sampling_problem
 
 logger = logging.getLogger(__name__)
 
 
-def check(study: Study, machine: Machine) -> None:
+def check(study: RunnableStudy, machine: Machine) -> None:
     """Raise the errors of a study that cannot work, before a GPU is taken."""
     Budget.of(study.spec)
     problems = []
@@ -54,7 +54,7 @@ def check(study: Study, machine: Machine) -> None:
         reach(url)
 
 
-def _sampling_problems(study: Study) -> list[str]:
+def _sampling_problems(study: RunnableStudy) -> list[str]:
     """Samplings of the space that the training cases of a fold do not allow, a line each."""
     known = {case.id: case for dataset in study.datasets for case in dataset.cases}
     spaces = (study.space.of(network) for network in study.space.networks)

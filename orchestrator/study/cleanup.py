@@ -9,7 +9,7 @@ from itertools import islice
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.race.state import RaceState
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 # Trials whose weights are kept; any other can be champion again only by a refit.
 KEEP_WEIGHTS = 3
@@ -18,7 +18,7 @@ KEEP_WEIGHTS = 3
 class WeightCleanup:
     """Keeps the weights of the best trials and of open ones; deletes checkpoints that are of no further use."""
 
-    def __init__(self, study: Study, state: RaceState) -> None:
+    def __init__(self, study: RunnableStudy, state: RaceState) -> None:
         self.ledger, self.state = study.store.ledger, state
         self.num_best = max(KEEP_WEIGHTS, study.rescore)
         self.ranked: list[tuple[float, int]] = []  # complete trials: minus the value, number

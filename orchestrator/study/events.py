@@ -16,8 +16,8 @@ from orchestrator.search.race.state import RaceState
 from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
 from orchestrator.search.store.trials import StudyTrial, read_trial
 from orchestrator.study.cleanup import WeightCleanup
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.study.sinks import ResultSink
-from orchestrator.study.spec import Study
 
 
 class ReportingCallback(Callback):
@@ -25,7 +25,7 @@ class ReportingCallback(Callback):
 
     def __init__(
         self,
-        study: Study,
+        study: RunnableStudy,
         engine: Engine[RaceState, OptunaTrials],
         report: ResultSink,
         monitor: ProgressMonitor,

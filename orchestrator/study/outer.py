@@ -11,14 +11,14 @@ from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.nested import outer_estimate, remember_nested
 from orchestrator.study.checks import check
 from orchestrator.study.run import begin, inner_studies
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 
 def run_outer_folds(
-    whole: Study,
+    whole: RunnableStudy,
     num_outer: int,
     machine: Machine,
-    run: Callable[[Study], StudyTrial | None],
+    run: Callable[[RunnableStudy], StudyTrial | None],
     display: Display,
 ) -> None:
     """Run the study of every outer fold, and store the scores of their champions on these folds.

@@ -51,8 +51,8 @@ from orchestrator.study.cleanup import WeightCleanup
 from orchestrator.study.events import ReportingCallback
 from orchestrator.study.reopen import reopen
 from orchestrator.study.repair import restore, train_lost
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.study.sinks import AllSinks, ResultSink
-from orchestrator.study.spec import Study
 from orchestrator.study.stopping import SearchStopper
 from orchestrator.training.ray.lane_worker import Perform
 from orchestrator.training.ray.lanes import Lanes
@@ -65,7 +65,7 @@ MAX_TUNES, TUNE_AGAIN_S = 5, 5.0
 
 @explained_errors()
 def run_study(
-    study: Study, machine: Machine, work: Perform, sinks: Sequence[ResultSink]
+    study: RunnableStudy, machine: Machine, work: Perform, sinks: Sequence[ResultSink]
 ) -> StudyTrial | None:
     """Search until the budget is used up, then score the champion on cases that the search never saw.
 
@@ -150,7 +150,7 @@ def run_study(
     return champion
 
 
-def inner_studies(study: Study, num_outer: int) -> tuple[Study, ...]:
+def inner_studies(study: RunnableStudy, num_outer: int) -> tuple[RunnableStudy, ...]:
     """The studies of a nested cross-validation: each searches as this one does, without the cases of an outer fold."""
     plans = outer_plans(study.plan, study.datasets, study.unseen, num_outer)
     return tuple(
@@ -159,17 +159,17 @@ def inner_studies(study: Study, num_outer: int) -> tuple[Study, ...]:
     )
 
 
-def begin(study: Study) -> None:
+def begin(study: RunnableStudy) -> None:
     """Make the study's folder, or check that it was made of the very same things."""
     with study.store.lock():
         _begin(study)
 
 
-def _begin(study: Study) -> None:
+def _begin(study: RunnableStudy) -> None:
     study.store.begin(study.space, study.plan, study.spec, study.warm_start_configurations)
 
 
-def note_former_race(study: Study) -> None:
+def note_former_race(study: RunnableStudy) -> None:
     """Log that a study goes on by another rule, where the rule that it was begun with is no longer offered."""
     last = read_status(study.store.status_file)
     if last is not None and last.race not in RULES:
@@ -181,7 +181,7 @@ def note_former_race(study: Study) -> None:
 
 
 def settle_width(
-    study: Study, machine: Machine, work: Perform, monitor: ProgressMonitor
+    study: RunnableStudy, machine: Machine, work: Perform, monitor: ProgressMonitor
 ) -> WidthChoice | None:
     """Let the plan choose how many workers a fit gets, where nobody did; what it needs is measured in a lane, once."""
     nodes = ray.nodes()
@@ -206,13 +206,15 @@ def settle_width(
     )
 
 
-def _usage(study: Study) -> ResourceUsage:
+def _usage(study: RunnableStudy) -> ResourceUsage:
     """Usage of earlier runs; that of fits without a record is from their last status."""
     last = read_status(study.store.status_file)
     return ResourceUsage(study.store.ledger, last.unfinished if last is not None else None)
 
 
-def make_engine(study: Study, lanes: LaneCapacity, gate: BudgetGate) -> Engine[RaceState, OptunaTrials]:
+def make_engine(
+    study: RunnableStudy, lanes: LaneCapacity, gate: BudgetGate
+) -> Engine[RaceState, OptunaTrials]:
     """The engine of a study on disk, as earlier runs have left it."""
     group_of = group_of_case((*study.datasets, *study.unseen), study.plan.near_duplicates)
     state = RaceState(
@@ -240,7 +242,7 @@ def make_engine(study: Study, lanes: LaneCapacity, gate: BudgetGate) -> Engine[R
 
 
 def _search(
-    study: Study,
+    study: RunnableStudy,
     engine: Engine[RaceState, OptunaTrials],
     lanes: Lanes,
     stop: SearchStopper,
@@ -272,7 +274,7 @@ def _search(
 
 
 def _tuner(
-    study: Study,
+    study: RunnableStudy,
     engine: Engine[RaceState, OptunaTrials],
     lanes: Lanes,
     stop: SearchStopper,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.search.records.fit_records import FitRecord
     from orchestrator.search.records.status import Status
     from orchestrator.search.store.trials import StudyTrial
-    from orchestrator.study.spec import Study
+    from orchestrator.study.runnable_study import RunnableStudy
     from orchestrator.training.ray.lanes import Shape
 
 
@@ -32,7 +32,7 @@ class ResultSink:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def started(self, study: Study, shape: Shape) -> None:
+    def started(self, study: RunnableStudy, shape: Shape) -> None:
         """Lanes of this shape are starting."""
 
     def width_chosen(self, choice: WidthChoice) -> None:
@@ -86,7 +86,7 @@ class AllSinks(ResultSink):
     def __exit__(self, *error: Any) -> None:
         self._entered.__exit__(*error)
 
-    def started(self, study: Study, shape: Shape) -> None:
+    def started(self, study: RunnableStudy, shape: Shape) -> None:
         for sink in self.sinks:
             sink.started(study, shape)
 

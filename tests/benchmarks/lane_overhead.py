@@ -62,8 +62,8 @@ from orchestrator.ray_cluster.machine import Machine, shape_lanes
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.study.run import run_study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.study.sinks import ResultSink
-from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes, Shape
 
 FOLDS = 5
@@ -144,7 +144,7 @@ class StudyStopwatch(ResultSink):
     def __init__(self) -> None:
         self.watch = Stopwatch()
 
-    def started(self, study: Study, shape: Shape) -> None:
+    def started(self, study: RunnableStudy, shape: Shape) -> None:
         self.watch.asked = time.perf_counter()
 
     def epochs(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:

@@ -49,8 +49,8 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.study.sinks import ResultSink
-from orchestrator.study.spec import Study
 from orchestrator.training.ray.lanes import Lanes
 
 SPACE = """
@@ -102,7 +102,7 @@ def check(
     store = StudyStore(home, f"{race}-{seed}")
     work = FitJobRunner(home, home / "cache", store.ledger)
     told = foretell(race, plan, space, store, machine, work, asked.trials, seed)
-    study = Study(
+    study = RunnableStudy(
         store,
         space,
         plan,

@@ -63,8 +63,8 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.events import ReportingCallback
 from orchestrator.study.run import _usage, begin, make_engine
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.study.sinks import AllSinks, ResultSink
-from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
 THREADS = "OPENBLAS_NUM_THREADS"
@@ -169,7 +169,7 @@ class Taking:
 class Tune:
     """What Tune and the lanes do: passes visits to lanes and updates back; `num_lanes` fits are in flight."""
 
-    def __init__(self, study: Study, num_lanes: int, report: ResultSink, meter: Meter) -> None:
+    def __init__(self, study: RunnableStudy, num_lanes: int, report: ResultSink, meter: Meter) -> None:
         self.study, self.meter, self.work = study, meter, Formula(study.store.ledger, noise=0.02)
         capacity = LaneCapacity(len(study.plan.folds), lambda: num_lanes)
         with meter.part("start"):
@@ -248,12 +248,12 @@ class Tune:
         return fold_specs(self.state.configurations[number], self.study.plan)[fold]
 
 
-def study_in(home: Path, num_cases: int) -> Study:
+def study_in(home: Path, num_cases: int) -> RunnableStudy:
     if "drawn" not in {dataset.name for dataset in list_datasets(home)}:
         draw_dataset(home / "frames", num_cases=num_cases, size=32)
         add_dataset(home, "drawn", home / "frames", allow_empty=True)
     dataset = load_dataset(home, "drawn")
-    study = Study(
+    study = RunnableStudy(
         store=StudyStore(home, "scale"),
         space=SPACE,
         plan=five_fold([dataset], seed=0),
@@ -265,7 +265,7 @@ def study_in(home: Path, num_cases: int) -> Study:
     return study
 
 
-def fill(study: Study, num_fits: int) -> None:
+def fill(study: RunnableStudy, num_fits: int) -> None:
     """Write trials until there are so many fits: the baseline on all folds, random ones on one each."""
     num_folds = len(study.plan.folds)
     gate = BudgetGate(study.budget, _usage(study), lambda: 1)
@@ -317,7 +317,7 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(study: Study, tune: Tune, num_fits: int, start: float) -> dict[str, Any]:
+def _row(study: RunnableStudy, tune: Tune, num_fits: int, start: float) -> dict[str, Any]:
     seconds = tune.meter.seconds
     ours = sum(value for name, value in seconds.items() if not name.startswith("("))
     return {

@@ -84,8 +84,8 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial, champion_fit, finished_score
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import run_study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.study.sinks import ResultSink
-from orchestrator.study.spec import Study
 from orchestrator.training.fit import Report
 from orchestrator.training.process import configure_process
 from orchestrator.training.ray.lanes import Shape
@@ -322,7 +322,7 @@ class Curve(ResultSink):
     def __init__(self, way: Way) -> None:
         self.way, self.begun = way, time.monotonic()
 
-    def started(self, study: Study, shape: Shape) -> None:
+    def started(self, study: RunnableStudy, shape: Shape) -> None:
         self.begun = time.monotonic()  # Ray runs, as it does when plain begins
 
     def epochs(self, number: int, fold: int, fit_id: str, rows: list[dict[str, float]]) -> None:
@@ -339,7 +339,7 @@ class Curve(ResultSink):
 def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
     way = Way("ours", seed)
     store = StudyStore(home, f"ours-{seed}")
-    study = Study(
+    study = RunnableStudy(
         store=store,
         space=space_of(SWEPT, options),
         plan=five_fold([dataset], seed=seed),

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.common.errors import UserError
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     """A study with two finished trials."""
     made = formula_study(tmp_path_factory.mktemp("home"), num_trials=2)
     carry_out(made, [1e-3, 1e-2])
@@ -24,7 +24,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: RunnableStudy) -> Path:
     """A working folder that holds a folder and a file of somebody else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.store.home))

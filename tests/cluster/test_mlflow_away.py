@@ -19,7 +19,7 @@ from orchestrator.results.mlflow.sink import MlflowSink
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.run import begin
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 pytestmark = pytest.mark.slow
 # Of the study: its run is made, its trial, a fold, the trial is complete, the summary is written.
@@ -46,14 +46,14 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def sink_of(study: Study, gate: Gate) -> MlflowSink:
+def sink_of(study: RunnableStudy, gate: Gate) -> MlflowSink:
     """It draws one picture, and the server says where artifacts go."""
     sink = sink_to(study.store, gate.uri, pictures=lambda *_: {"a.png": b"content"}, retry_s=0.2)
     sink.artifacts = None
     return sink
 
 
-def search(study: Study, before: str, shut: Callable[[], None]) -> None:
+def search(study: RunnableStudy, before: str, shut: Callable[[], None]) -> None:
     """A study of one trial grows; MLflow is shut before one of the moments, when all before it is written."""
     if before == "trial":
         shut()
@@ -85,7 +85,7 @@ def runs(gate: Gate, name: str) -> list[Any]:
     return sorted(found)
 
 
-def study_in(home: Path, name: str) -> Study:
+def study_in(home: Path, name: str) -> RunnableStudy:
     """A study without a trial."""
     study = replace(formula_study(home, num_trials=1), store=StudyStore(home, name))
     begin(study)

@@ -22,7 +22,7 @@ from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.store.trials import champion_fit
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 # Two exports, and a registry: tests/system/test_end_to_end.py compares the unseen score.
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ class Handed:
 
 @dataclass(frozen=True)
 class Exports:
-    study: Study
+    study: RunnableStudy
     client: MlflowClient
     refit: Handed
     fold: Handed
@@ -75,7 +75,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
 
 
 def _exporting(
-    study: Study, uri: str, patch: pytest.MonkeyPatch, folders: pytest.TempPathFactory
+    study: RunnableStudy, uri: str, patch: pytest.MonkeyPatch, folders: pytest.TempPathFactory
 ) -> Callable[..., Handed]:
     def export(*words: str) -> Handed:
         folder, heard = folders.mktemp("export") / "model", {"stdout": "", "stderr": ""}

@@ -32,7 +32,7 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import Champion, champion_fit, finished_score, outside_cases
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.study.run import make_engine
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.training.ray.lanes import Shape
 
 KINDS = ("holdout", "k-fold:2", "repeated:2x3", "leave-one-center-out", "leave-one-dataset-out")
@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 class Finished:
     """A study of one trial that is over."""
 
-    study: Study
+    study: RunnableStudy
     store: StudyStore
     plan: SplitPlan
 
@@ -85,7 +85,9 @@ def finish(home: Path) -> Callable[..., Finished]:
             (sources[0].cases[3].id, sources[1].cases[5].id),
         ]
         plan = make_plan(splits, sources, seed=0, unseen=[far], near_duplicates=near_duplicates)
-        study = Study(StudyStore(home, name), space, plan, sources, (far,), StudySpec(trials=1, rescore=0))
+        study = RunnableStudy(
+            StudyStore(home, name), space, plan, sources, (far,), StudySpec(trials=1, rescore=0)
+        )
         study.store.begin(space, plan)
         optuna = study.store.optuna_study()
         optuna.enqueue_trial(space.baseline)

@@ -22,7 +22,7 @@ from orchestrator.search.records.trial_score import fold_specs, score_trial
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.search.study_spec import StudySpec
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.terminal.live import picture
 from orchestrator.terminal.printing import out
 
@@ -31,7 +31,7 @@ from orchestrator.terminal.printing import out
 class Stopped:
     """A trial that was stopped after one fold, of which a second one came in a moment later."""
 
-    study: Study
+    study: RunnableStudy
     trial: StudyTrial
     line: str  # of the log
     run: Run

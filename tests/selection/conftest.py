@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from trained import trained_study
 
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     """Three trials with two folds each, really trained; tests may add to what is on record, and take nothing away."""
     return trained_study(tmp_path_factory.mktemp("trained"))

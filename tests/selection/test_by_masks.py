@@ -48,13 +48,13 @@ from orchestrator.selection.mask_values import (
     masks_on_record,
     polyps_of,
 )
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 RATES = (1e-4, 1e-3, 2e-3, 1e-2)
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> RunnableStudy:
     """Four trials of a formula, the best by Dice is 1."""
     made = formula_study(tmp_path, num_trials=len(RATES))
     carry_out(made, RATES)
@@ -64,7 +64,7 @@ def study(tmp_path: Path) -> Study:
 class Scorer:
     """Gives every image of a trial the same scores, and remembers what it was asked for."""
 
-    def __init__(self, study: Study, values: Sequence[float], ends_after: int | None = None) -> None:
+    def __init__(self, study: RunnableStudy, values: Sequence[float], ends_after: int | None = None) -> None:
         self.value = {
             record.fit_id: value
             for trial, value in zip(study.store.trials(), values, strict=True)
@@ -82,14 +82,14 @@ class Scorer:
             yield dict.fromkeys(("dice", "nsd"), self.value[job.records[0].fit_id] + spread)
 
 
-def forget(study: Study, *numbers: int) -> None:
+def forget(study: RunnableStudy, *numbers: int) -> None:
     """Delete the networks of these trials, that of one fold each."""
     trials = study.store.trials()
     study.store.ledger.drop_weights(trials[number].records[1].fit_id for number in numbers)
 
 
 def test_every_image_is_scored_with_the_network_that_did_not_see_it_under_the_masks_of_the_other_folds(
-    trained: Study,
+    trained: RunnableStudy,
 ):
     snapshot = trained.store.snapshot()
     trainer = Trainer(snapshot, device="cpu")
@@ -106,7 +106,7 @@ def test_every_image_is_scored_with_the_network_that_did_not_see_it_under_the_ma
 
 
 def masks_by_hand(
-    record: FitRecord, masks: PostProcess, study: Study
+    record: FitRecord, masks: PostProcess, study: RunnableStudy
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Prediction and truth of every validation image, from its file and the weights."""
     network = load_network(record)
@@ -120,12 +120,14 @@ def masks_by_hand(
         yield masks.apply(resize_probability(probability, *truth.shape)), truth
 
 
-def nsd_by_hand(record: FitRecord, masks: PostProcess, study: Study) -> list[float]:
+def nsd_by_hand(record: FitRecord, masks: PostProcess, study: RunnableStudy) -> list[float]:
     """Of every validation image."""
     return [distances(*pair)["nsd"] for pair in masks_by_hand(record, masks, study)]
 
 
-def test_the_trial_of_the_highest_mean_over_all_images_is_chosen_and_its_card_says_by_what(trained: Study):
+def test_the_trial_of_the_highest_mean_over_all_images_is_chosen_and_its_card_says_by_what(
+    trained: RunnableStudy,
+):
     seen: list[tuple[int, int]] = []
 
     @contextmanager
@@ -159,7 +161,7 @@ def test_the_trial_of_the_highest_mean_over_all_images_is_chosen_and_its_card_sa
 
 
 @pytest.mark.slow
-def test_the_card_of_an_export_counts_the_polyps_of_all_folds(trained: Study, tmp_path: Path):
+def test_the_card_of_an_export_counts_the_polyps_of_all_folds(trained: RunnableStudy, tmp_path: Path):
     StoredStudy(trained.store).export(tmp_path / "exported", device="cpu")
     best = StoredStudy(trained.store).best()
     masks = masks_of_folds(best.choice.trial.records, best.choice.trial.configuration)
@@ -193,7 +195,7 @@ def test_an_export_scores_the_masks_of_unseen_images_for_card_and_tables(tmp_pat
     assert "HD95" not in before[0] and best.number == StoredStudy(study.store).best().number
 
 
-def test_nothing_is_scored_of_a_trial_that_lacks_a_network_or_whose_study_goes_on(study: Study):
+def test_nothing_is_scored_of_a_trial_that_lacks_a_network_or_whose_study_goes_on(study: RunnableStudy):
     scored: list[MaskJob] = []
 
     class Watched(Trainer):
@@ -218,7 +220,7 @@ def test_nothing_is_scored_of_a_trial_that_lacks_a_network_or_whose_study_goes_o
     assert len(scored) == len(snapshot.trials[1].records) and len(notes) == 2
 
 
-def test_a_record_of_an_earlier_version_without_its_weights_has_no_scores_of_masks(study: Study):
+def test_a_record_of_an_earlier_version_without_its_weights_has_no_scores_of_masks(study: RunnableStudy):
     snapshot = study.store.snapshot()
     forget(study, 0)
     records = tuple(replace(record, digest=None) for record in snapshot.trials[0].records)
@@ -227,7 +229,7 @@ def test_a_record_of_an_earlier_version_without_its_weights_has_no_scores_of_mas
 
 
 @pytest.mark.slow
-def test_scores_on_record_need_no_torch(study: Study):
+def test_scores_on_record_need_no_torch(study: RunnableStudy):
     choose_by_masks(study.store.snapshot(), "nsd", Scorer(study, (0.1, 0.2, 0.3, 0.4)))
     program = (
         "import sys; from typer.testing import CliRunner; from orchestrator.cli import app; "
@@ -240,7 +242,7 @@ def test_scores_on_record_need_no_torch(study: Study):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_reason_names_all_that_were_compared_and_how_sure_the_lead_is(study: Study):
+def test_the_reason_names_all_that_were_compared_and_how_sure_the_lead_is(study: RunnableStudy):
     forget(study, 0)
     choice = choose_by_masks(study.store.snapshot(), "nsd", Scorer(study, (0.9, 0.5, 0.7, 0.6)))
     assert choice.trial.number == 2
@@ -253,7 +255,7 @@ def test_the_reason_names_all_that_were_compared_and_how_sure_the_lead_is(study:
     assert choice.selection.tags()["chosen_for"] == choice.selection.reason
 
 
-def test_of_equals_the_better_by_dice_is_chosen_and_no_lead_is_claimed(study: Study):
+def test_of_equals_the_better_by_dice_is_chosen_and_no_lead_is_claimed(study: RunnableStudy):
     forget(study, 0, 3)
     choice = choose_by_masks(study.store.snapshot(), "nsd", Scorer(study, (0.9, 0.5, 0.5, 0.9)))
     assert choice.trial.number == 1
@@ -270,7 +272,7 @@ def test_a_trial_that_breaks_a_constraint_is_not_compared(tmp_path: Path):
 
 @pytest.mark.parametrize(("gone", "said"), [((0, 1, 3), "only trial 2 has"), ((0, 1, 2, 3), "none has")])
 def test_fewer_than_two_trials_with_networks_are_nothing_to_choose_among(
-    study: Study, gone: Sequence[int], said: str
+    study: RunnableStudy, gone: Sequence[int], said: str
 ):
     forget(study, *gone)
     with pytest.raises(BadStudy, match=f"it needs two, but of 4 {said} them"):
@@ -284,7 +286,7 @@ def test_a_study_without_a_finished_trial_says_so(tmp_path: Path):
         StoredStudy(study.store).best("nsd")
 
 
-def test_what_was_scored_is_not_scored_again_and_a_killed_command_goes_on(study: Study):
+def test_what_was_scored_is_not_scored_again_and_a_killed_command_goes_on(study: RunnableStudy):
     values = (0.1, 0.2, 0.3, 0.4)
     first, second, third = (Scorer(study, values, ends_after) for ends_after in (3, None, 0))
     with pytest.raises(KeyboardInterrupt):
@@ -296,7 +298,7 @@ def test_what_was_scored_is_not_scored_again_and_a_killed_command_goes_on(study:
     assert rank_by_masks(study.store.snapshot(), "dice", third).chosen == 3
 
 
-def test_scores_of_other_masks_or_of_a_network_trained_again_are_made_anew(study: Study):
+def test_scores_of_other_masks_or_of_a_network_trained_again_are_made_anew(study: RunnableStudy):
     values = (0.1, 0.2, 0.3, 0.4)
     rank_by_masks(study.store.snapshot(), "nsd", Scorer(study, values))
     snapshot = study.store.snapshot()
@@ -314,12 +316,12 @@ def test_scores_of_other_masks_or_of_a_network_trained_again_are_made_anew(study
     assert {job.masks.threshold for job in asked.jobs if job.records[0].fit_id != record.fit_id} == {0.25}
 
 
-def test_nothing_is_scored_while_another_process_may_delete_networks(study: Study):
+def test_nothing_is_scored_while_another_process_may_delete_networks(study: RunnableStudy):
     with study.store.lock(), pytest.raises(BadStudy, match="is being worked on by another process"):
         StoredStudy(study.store).best("nsd", device="cpu")
 
 
-def test_masks_of_folds_are_those_of_cross_fitted_scores(trained: Study):
+def test_masks_of_folds_are_those_of_cross_fitted_scores(trained: RunnableStudy):
     (trial, *_) = trained.store.trials()
     masks = masks_of_folds(trial.records, trial.configuration)
     other = [trial.configuration.masks.best(record.histograms) for record in reversed(trial.records)]
@@ -328,7 +330,7 @@ def test_masks_of_folds_are_those_of_cross_fitted_scores(trained: Study):
     assert masks_of_folds(alone, trial.configuration) == [score_trial(alone, trial.configuration).masks]
 
 
-def test_an_image_that_several_folds_validate_counts_once_and_its_polyps_once_a_network(study: Study):
+def test_an_image_that_several_folds_validate_counts_once_and_its_polyps_once_a_network(study: RunnableStudy):
     found = by_case({"nsd": np.array([0.2, 0.6, 0.4])}, np.array([0, 1, 0]))
     np.testing.assert_allclose(found["nsd"], [0.3, 0.6])
     first = study.store.trials()[0].records[0]

@@ -35,18 +35,18 @@ from orchestrator.search.store.trials import ranked
 from orchestrator.selection import ensemble
 from orchestrator.selection.ensemble import Ensemble, candidates, grow, select_ensemble, worth_by
 from orchestrator.study.run import begin
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 
 @pytest.fixture
-def study(trained: Study) -> Study:
+def study(trained: RunnableStudy) -> RunnableStudy:
     return trained
 
 
 class Scored:
     """Scores in this process, and remembers what was asked for."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: RunnableStudy) -> None:
         self.work, self.jobs = work_of(study), []
 
     def __call__(self, jobs: Sequence[ScoreJob]) -> None:
@@ -102,7 +102,7 @@ def everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ensemble, "MIN_GAIN", -1.0)
 
 
-def test_every_image_is_scored_by_networks_that_were_not_trained_on_it(study: Study, everybody: None):
+def test_every_image_is_scored_by_networks_that_were_not_trained_on_it(study: RunnableStudy, everybody: None):
     score, standing = Scored(study), ranked(study.store.trials())
     found = select_ensemble(study.store.snapshot(), standing, standing[0][0].number, "dice", score)
     assert len(found.trials) == 5 and score.jobs
@@ -117,7 +117,7 @@ def test_every_image_is_scored_by_networks_that_were_not_trained_on_it(study: St
     assert found.versus.difference == pytest.approx(gain)
 
 
-def test_a_network_that_is_named_twice_counts_twice(study: Study):
+def test_a_network_that_is_named_twice_counts_twice(study: RunnableStudy):
     trials = study.store.trials()
     (one, _), (other, _) = trials[0].records, trials[2].records
     (case,) = [case for case in study.datasets[0].cases if case.id == one.case_ids[0]]
@@ -136,7 +136,7 @@ def test_a_network_that_is_named_twice_counts_twice(study: Study):
     assert np.abs(ours - found.astype(int)).sum() <= 8  # a pixel may round into the next bin
 
 
-def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: Study):
+def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: RunnableStudy):
     trials = {trial.number: trial for trial in study.store.trials()}
     other = trials[1].configuration
     larger = replace(other, recipe=other.recipe.model_copy(update={"image_size": 64}))
@@ -152,7 +152,7 @@ def test_only_trials_of_one_image_size_whose_weights_are_kept_can_join(study: St
         candidates(changed, 2, SecondaryGoals())
 
 
-def test_trials_that_share_their_fits_are_one(study: Study):
+def test_trials_that_share_their_fits_are_one(study: RunnableStudy):
     trials = {trial.number: trial for trial in study.store.trials()}
     assert candidates(trials | {3: replace(trials[0], number=3)}, 0, SecondaryGoals())[0] == [0, 1, 2]
 
@@ -203,7 +203,9 @@ def test_by_another_objective_an_ensemble_may_be_worse_than_the_trial_alone(tmp_
 
 
 @pytest.fixture
-def best(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mlflow_uri: str):
+def best(
+    study: RunnableStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mlflow_uri: str
+):
     """`orchestrator best`, which scores in this process."""
 
     @contextmanager
@@ -235,7 +237,11 @@ def best(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_an_ensemble_of_trials_is_one_bundle_with_an_honest_card(
-    study: Study, best: Callable[..., str], everybody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: RunnableStudy,
+    best: Callable[..., str],
+    everybody: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(ensemble, "MAX_MEMBERS", 3)
     told = json.loads(best("--ensemble", "greedy", "--export", tmp_path / "team", "--json"))

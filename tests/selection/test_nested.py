@@ -38,7 +38,7 @@ from orchestrator.study.champion import choose_champion
 from orchestrator.study.checks import check
 from orchestrator.study.outer import run_outer_folds
 from orchestrator.study.run import begin, inner_studies
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.training.recipe import FitSpec
 
 NUM_OUTER, NUM_CASES, TRUTH = 3, 60, 0.7
@@ -54,13 +54,13 @@ class NoiseWork(FormulaJobRunner):
         return np.clip(dice / (2 - dice), 0, 1)  # the share of a polyp that makes this Dice
 
 
-def carried_out(study: Study) -> None:
+def carried_out(study: RunnableStudy) -> None:
     """A study from its first trial to its champion."""
     choose_champion(study.store, InlineLanes(carry_out(study, RATES, NoiseWork)))
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     """A study with a hold-out, whose outer folds and itself are over."""
     home = tmp_path_factory.mktemp("home")
     draw_dataset(home / "frames", num_cases=NUM_CASES, size=32)
@@ -78,14 +78,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def nested(whole: Study) -> Nested:
+def nested(whole: RunnableStudy) -> Nested:
     found = nested_of(whole.store)
     assert found is not None
     return found
 
 
 def test_the_best_of_noise_looks_better_than_it_is_and_the_nested_estimate_does_not(
-    whole: Study, nested: Nested
+    whole: RunnableStudy, nested: Nested
 ):
     ((_, score), *_) = whole.store.ranked()
     assert score.metrics["dice"] > TRUTH + 0.01 and nested.validation > TRUTH + 0.01
@@ -94,7 +94,7 @@ def test_the_best_of_noise_looks_better_than_it_is_and_the_nested_estimate_does_
     assert nested.bias == nested.validation - nested.scores["dice"]
 
 
-def test_every_case_but_the_hold_out_counts_once(whole: Study, nested: Nested):
+def test_every_case_but_the_hold_out_counts_once(whole: RunnableStudy, nested: Nested):
     assert nested.num_cases == NUM_CASES - len(whole.plan.test)
     sizes = [fold.num_cases for fold in nested.folds]
     means = [fold.scores["dice"] for fold in nested.folds]
@@ -102,7 +102,7 @@ def test_every_case_but_the_hold_out_counts_once(whole: Study, nested: Nested):
     assert nested.spread == pytest.approx(np.std(means, ddof=1))
 
 
-def test_no_study_of_an_outer_fold_was_shown_its_cases_before_its_champion_was_named(whole: Study):
+def test_no_study_of_an_outer_fold_was_shown_its_cases_before_its_champion_was_named(whole: RunnableStudy):
     group_of = whole.store.group_of_case()
     for home in inner_stores(whole.store):
         plan = home.plan()
@@ -116,14 +116,14 @@ def test_no_study_of_an_outer_fold_was_shown_its_cases_before_its_champion_was_n
         assert home.ledger.has_scores(champion.fit_id, plan.test)
 
 
-def test_a_study_of_an_outer_fold_searches_as_the_whole_one_does(whole: Study):
+def test_a_study_of_an_outer_fold_searches_as_the_whole_one_does(whole: RunnableStudy):
     for inner in inner_studies(whole.with_options(race="none", rescore=2), NUM_OUTER):
         same = replace(inner, store=whole.store, plan=whole.plan)
         assert same == whole.with_options(race="none", rescore=2)
         assert inner.store.space().digest == whole.store.space().digest
 
 
-def test_studies_of_outer_folds_are_found_by_name_and_crowd_no_list(whole: Study):
+def test_studies_of_outer_folds_are_found_by_name_and_crowd_no_list(whole: RunnableStudy):
     home = whole.store.home
     assert [study.name for study in list_studies(home)] == ["formula"]
     assert find_study(home, None).name == "formula"
@@ -132,14 +132,14 @@ def test_studies_of_outer_folds_are_found_by_name_and_crowd_no_list(whole: Study
     assert list_studies(home / "nowhere") == []
 
 
-def test_a_study_cannot_go_on_with_another_number_of_outer_folds(whole: Study):
+def test_a_study_cannot_go_on_with_another_number_of_outer_folds(whole: RunnableStudy):
     with pytest.raises(BadStudy, match="splits: was"):
         begin(inner_studies(whole, 4)[0])
 
 
 @pytest.fixture
 def run(
-    whole: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: RunnableStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], tuple[int, str, str]]:
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(whole.store.home))
     monkeypatch.setenv("COLUMNS", "200")
@@ -155,7 +155,7 @@ def run(
 
 
 def test_a_study_of_an_outer_fold_that_goes_on_has_no_part_in_an_estimate_before_it_is_over(
-    whole: Study,
+    whole: RunnableStudy,
 ):
     before, heard = nested_of(whole.store), list[str]()
     longer = whole.with_options(trials=99, hours=1)
@@ -174,14 +174,16 @@ def test_best_and_leaderboard_tell_the_nested_estimate(run, nested: Nested):
     assert json.loads(run("best formula.outer-1 --json")[1])["nested"] is None
 
 
-def test_the_card_tells_the_nested_estimate_and_of_whom_it_is(whole: Study, nested: Nested):
+def test_the_card_tells_the_nested_estimate_and_of_whom_it_is(whole: RunnableStudy, nested: Nested):
     trial, score = whole.store.ranked()[0]
     card = trial_card(whole.store.snapshot(), trial, score, [champion_fit(trial)])
     assert all(f"- {sentence}" in card for sentence in nested.sentences()) and PROCEDURE in card
 
 
 @pytest.mark.slow
-def test_mlflow_holds_the_nested_estimate_with_the_study(whole: Study, nested: Nested, mlflow_uri: str):
+def test_mlflow_holds_the_nested_estimate_with_the_study(
+    whole: RunnableStudy, nested: Nested, mlflow_uri: str
+):
     for study in (whole, inner_studies(whole, NUM_OUTER)[0]):
         sync_mlflow(study.store, mlflow_uri)
     client = connect(mlflow_uri)
@@ -199,7 +201,7 @@ def test_mlflow_holds_the_nested_estimate_with_the_study(whole: Study, nested: N
 def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_path, monkeypatch):
     done: list[str] = []
 
-    def in_hand(study: Study, machine, work, sinks) -> object:
+    def in_hand(study: RunnableStudy, machine, work, sinks) -> object:
         done.append(study.store.name)
         check(study, machine)
         if study.store.champion() is None:
@@ -218,9 +220,9 @@ def test_the_command_carries_out_every_outer_fold_and_then_the_study(run, tmp_pa
 
 
 def test_an_outer_fold_whose_hours_were_over_is_reported_and_waits_for_the_next_run(
-    run, tmp_path, monkeypatch, whole: Study
+    run, tmp_path, monkeypatch, whole: RunnableStudy
 ):
-    def out_of_time(study: Study, machine, work, sinks) -> object:
+    def out_of_time(study: RunnableStudy, machine, work, sinks) -> object:
         carry_out(study, RATES[:2], NoiseWork)
         is_late = study.store.name == "late.outer-2"
         return None if is_late else choose_champion(study.store, InlineLanes(NoiseWork(study.store.ledger)))
@@ -233,7 +235,7 @@ def test_an_outer_fold_whose_hours_were_over_is_reported_and_waits_for_the_next_
     assert "Nested estimate" not in text and nested_of(StudyStore(whole.store.home, "late")) is None
 
 
-def test_what_cannot_be_nested_is_refused_before_a_study_is_begun(run, tmp_path, whole: Study):
+def test_what_cannot_be_nested_is_refused_before_a_study_is_begun(run, tmp_path, whole: RunnableStudy):
     (tmp_path / "space.toml").write_text(SPACE.text)
     code, _, err = run(
         f"search {tmp_path / 'space.toml'} --data drawn --no-near-duplicates --trials 2 --study much --nested 40"

@@ -26,10 +26,10 @@ from orchestrator.search.store.trials import champion_fit
 from orchestrator.selection.ranking import select_trial
 from orchestrator.selection.reevaluation import reevaluate
 from orchestrator.study.champion import choose_champion
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 
-def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
+def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> RunnableStudy:
     """Trial 1 was lucky in the search, trial 2 is the champion of both scorings."""
     study = formula_study(home, num_trials=4).with_options(rescore=3, constraints=constraints)
     lanes = InlineLanes(carry_out(study, RATES, LuckyWork))
@@ -41,13 +41,13 @@ def carried_out(home: Path, constraints: tuple[str, ...] = ()) -> Study:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     return carried_out(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
 def run(
-    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study: RunnableStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], str]:
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(study.store.home))
     monkeypatch.setenv("COLUMNS", "200")
@@ -118,7 +118,7 @@ def test_by_another_metric_trials_are_ranked_by_their_folds_alone(run):
     assert told["trial"] == 1 and told["selection"]["reevaluated"] == []
 
 
-def test_the_card_says_what_the_second_scoring_has_shown(study: Study):
+def test_the_card_says_what_the_second_scoring_has_shown(study: RunnableStudy):
     standing = study.store.ranked()
     trial, score = next(pair for pair in standing if pair[0].number == 2)
     selection = select_trial(study.store.snapshot(), standing)
@@ -127,7 +127,7 @@ def test_the_card_says_what_the_second_scoring_has_shown(study: Study):
 
 
 def test_mlflow_holds_the_second_scoring_of_every_finalist_and_the_console_prints_it(
-    study: Study, mlflow_uri: str
+    study: RunnableStudy, mlflow_uri: str
 ):
     said: list[str] = []
     champion = study.store.trials()[2]

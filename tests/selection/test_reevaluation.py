@@ -30,22 +30,22 @@ from orchestrator.selection.reevaluation import (
     settled,
 )
 from orchestrator.study.champion import choose_champion, chosen_champion
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> RunnableStudy:
     study = formula_study(tmp_path, num_trials=4).with_options(rescore=3)
     carry_out(study, RATES, LuckyWork)
     return study
 
 
-def gate_of(study: Study, **budget) -> BudgetGate:
+def gate_of(study: RunnableStudy, **budget) -> BudgetGate:
     return BudgetGate(Budget(trials=4, **budget), ResourceUsage(study.store.ledger))
 
 
 def again(
-    study: Study, gate: BudgetGate | None = None, stop=lambda: False, **work
+    study: RunnableStudy, gate: BudgetGate | None = None, stop=lambda: False, **work
 ) -> tuple[bool, Heard, InlineLanes]:
     gate, heard = gate or gate_of(study), Heard()
     lanes = InlineLanes(LuckyWork(study.store.ledger, **work))
@@ -55,7 +55,7 @@ def again(
     return done, heard, lanes
 
 
-def test_the_finalists_are_the_winner_and_those_that_are_not_significantly_different(study: Study):
+def test_the_finalists_are_the_winner_and_those_that_are_not_significantly_different(study: RunnableStudy):
     standing = study.store.ranked()
     assert [trial.number for trial, _ in standing[:2]] == [1, 2]
     assert finalists(study.store.snapshot(), standing, 3) == (1, 2)
@@ -66,7 +66,7 @@ def test_the_finalists_are_the_winner_and_those_that_are_not_significantly_diffe
     assert finalists(study.store.snapshot(), standing, 3) == (1,)  # nobody could hand over the other one
 
 
-def test_a_second_scoring_has_other_folds_and_seeds_and_the_same_hold_out(study: Study):
+def test_a_second_scoring_has_other_folds_and_seeds_and_the_same_hold_out(study: RunnableStudy):
     plan, fresh = study.store.plan(), reevaluation_plan(study.store.snapshot())
     assert fresh.test == plan.test and {f.val for f in fresh.folds}.isdisjoint(f.val for f in plan.folds)
     fits = reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1, 2))
@@ -80,7 +80,7 @@ def test_a_second_scoring_has_other_folds_and_seeds_and_the_same_hold_out(study:
     )  # the same whenever it is asked for
 
 
-def test_folds_that_are_the_same_are_not_called_fresh(study: Study):
+def test_folds_that_are_the_same_are_not_called_fresh(study: RunnableStudy):
     assert reevaluated_on(study.store.snapshot()) == "on fresh folds and seeds"
     write_plan(study.store.plan(), study.store.folder / "splits-again.json")
     assert reevaluated_on(study.store.snapshot()) == "from fresh seeds, on the folds of the search"
@@ -89,7 +89,7 @@ def test_folds_that_are_the_same_are_not_called_fresh(study: Study):
     assert "from fresh seeds, on the folds of the search" in said[0] and said[1].startswith("There, trial")
 
 
-def test_luck_does_not_stand_a_second_scoring(study: Study):
+def test_luck_does_not_stand_a_second_scoring(study: RunnableStudy):
     done, heard, _ = again(study)
     assert done and heard.of("scoring_again") == [((1, 2), 10)]
     assert [number for number, _ in heard.of("fold_again")] == [1] * 5 + [2] * 5
@@ -104,7 +104,7 @@ def test_luck_does_not_stand_a_second_scoring(study: Study):
         assert one.optimism == one.search - one.fresh
 
 
-def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(study: Study):
+def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(study: RunnableStudy):
     assert chosen_champion(study.store, study.rescore) is None  # not before the finalists were scored again
     _, _, lanes = again(study)
     champion = choose_champion(study.store, lanes)
@@ -119,14 +119,14 @@ def test_the_champion_is_the_best_of_both_scorings_with_a_network_of_the_first(s
     assert chosen_champion(study.store, 4) is None
 
 
-def test_a_second_scoring_is_done_once_and_keeps_no_weights(study: Study):
+def test_a_second_scoring_is_done_once_and_keeps_no_weights(study: RunnableStudy):
     again(study)
     assert again(study)[2].performed == []
     for specs in reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1, 2)).values():
         assert not any(study.store.ledger.read(spec.fit_id).weights.exists() for spec in specs)
 
 
-def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(study: Study):
+def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(study: RunnableStudy):
     turns = iter([False] * 5 + [True] * 99)
     done, _, lanes = again(study, stop=lambda: next(turns))
     assert (
@@ -143,7 +143,9 @@ def test_a_second_scoring_that_was_ended_goes_on_with_the_fits_that_are_missing(
     )
 
 
-def test_a_fit_that_an_earlier_run_put_on_record_is_not_trained_again_and_no_event_of_this_run(study: Study):
+def test_a_fit_that_an_earlier_run_put_on_record_is_not_trained_again_and_no_event_of_this_run(
+    study: RunnableStudy,
+):
     first, *_ = reevaluation_fits(study.store.snapshot(), study.store.ranked(), (1,))[1]
     LuckyWork(study.store.ledger)(first, torch.device("cpu"), 0, lambda row: True)
     _, heard, lanes = again(study)
@@ -153,12 +155,12 @@ def test_a_fit_that_an_earlier_run_put_on_record_is_not_trained_again_and_no_eve
     assert lanes.performed == [] and heard.of("fold_again") == []
 
 
-def test_when_the_hours_are_over_no_fit_of_it_is_begun(study: Study):
+def test_when_the_hours_are_over_no_fit_of_it_is_begun(study: RunnableStudy):
     done, heard, lanes = again(study, stop=lambda: True)
     assert not done and lanes.performed == [] and heard.told == []
 
 
-def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: Study):
+def test_a_finalist_that_cannot_be_trained_again_is_not_named(study: RunnableStudy):
     again(study, fails_again=STEADY)
     (one,) = reevaluation_of(study.store.snapshot(), study.store.ranked())
     assert one.trial == 1 and named(study.store.snapshot(), study.store.ranked())[0].number == 1
@@ -179,7 +181,7 @@ def test_a_second_training_that_two_finalists_share_fails_for_both(tmp_path: Pat
     assert [one.trial for one in reevaluation_of(study.store.snapshot(), study.store.ranked())] == [3]
 
 
-def test_what_is_known_of_other_trials_is_not_settled(study: Study):
+def test_what_is_known_of_other_trials_is_not_settled(study: RunnableStudy):
     again(study)
     standing = study.store.ranked()
     assert (
@@ -202,14 +204,14 @@ def test_a_winner_that_all_others_are_worse_than_is_not_re_evaluated(tmp_path: P
     assert reevaluation_of(study.store.snapshot(), study.store.ranked()) == ()
 
 
-def test_a_budget_holds_back_what_the_second_scoring_will_cost(study: Study):
+def test_a_budget_holds_back_what_the_second_scoring_will_cost(study: RunnableStudy):
     gate = gate_of(study, epochs=100)  # 60 are spent, 3 a fit
     assert gate.is_open(1, lambda: 0, list)
     gate.reserved = 15
     assert not gate.is_open(1, lambda: 0, list) and "45 are reserved" in gate.end.why
 
 
-def test_what_the_second_scoring_costs_is_counted(study: Study):
+def test_what_the_second_scoring_costs_is_counted(study: RunnableStudy):
     gate = gate_of(study)
     before = gate.usage.spent().epochs
     again(study, gate)

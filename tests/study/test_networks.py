@@ -28,7 +28,7 @@ from orchestrator.search.store.space_changes import changes
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.selection.warm_start import Earlier, best_of_study, fit_in
 from orchestrator.study.run import begin, make_engine
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 SPACE = parse_space("""
 network = { choice = ["unet", "resunet_pp", "colonsegnet"] }
@@ -55,12 +55,12 @@ learning_rate = 1e-3
 """)
 
 
-def study_at(home: Path, num_trials: int = 8, warm: tuple[dict, ...] = ()) -> Study:
+def study_at(home: Path, num_trials: int = 8, warm: tuple[dict, ...] = ()) -> RunnableStudy:
     study = replace(formula_study(home, num_trials=num_trials, race="paired"), space=SPACE)
     return replace(study, warm_start_configurations=warm)
 
 
-def carry_on(study: Study, num_visits: int = 1000) -> None:
+def carry_on(study: RunnableStudy, num_visits: int = 1000) -> None:
     """What lanes do, in this process; a run that ends after so many visits is as if it had been killed."""
     begin(study)
     gate = BudgetGate(study.budget, ResourceUsage(study.store.ledger))
@@ -79,7 +79,7 @@ def carry_on(study: Study, num_visits: int = 1000) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     study = study_at(tmp_path_factory.mktemp("home"))
     carry_on(study)
     return study
@@ -89,14 +89,16 @@ def networks(trials: list[StudyTrial]) -> list[str]:
     return [trial.configuration.network for trial in trials]
 
 
-def test_the_first_trials_are_the_baselines_and_then_networks_are_tried_equally_often(finished: Study):
+def test_the_first_trials_are_the_baselines_and_then_networks_are_tried_equally_often(
+    finished: RunnableStudy,
+):
     trials = finished.store.trials()
     assert networks(trials[:3]) == ["unet", "resunet_pp", "colonsegnet"]
     assert [trial.params for trial in trials[:3]] == [SPACE.baseline_params(one) for one in SPACE.networks]
     assert [*Counter(networks(trials[:6])).values()] == [2, 2, 2]
 
 
-def test_optuna_has_the_parameters_of_the_network_alone_and_results_have_plain_names(finished: Study):
+def test_optuna_has_the_parameters_of_the_network_alone_and_results_have_plain_names(finished: RunnableStudy):
     own = {"unet": {"unet.base_channels", "learning_rate"}, "resunet_pp": {"learning_rate"}}
     for trial, stored in zip(finished.store.trials(), finished.store.stored_trials(), strict=True):
         names = own.get(trial.configuration.network, {"colonsegnet.learning_rate"})
@@ -104,7 +106,7 @@ def test_optuna_has_the_parameters_of_the_network_alone_and_results_have_plain_n
         assert trial.searched.keys() == {name.rpartition(".")[2] for name in stored.params}
 
 
-def test_a_fit_is_named_as_in_a_study_of_its_network_alone(finished: Study):
+def test_a_fit_is_named_as_in_a_study_of_its_network_alone(finished: RunnableStudy):
     trial = finished.store.trials()[1]
     alone = parse_space("""
     network = "resunet_pp"
@@ -118,7 +120,7 @@ def test_a_fit_is_named_as_in_a_study_of_its_network_alone(finished: Study):
     ]
 
 
-def test_a_study_that_was_interrupted_asks_for_the_same(finished: Study, tmp_path: Path):
+def test_a_study_that_was_interrupted_asks_for_the_same(finished: RunnableStudy, tmp_path: Path):
     again = study_at(tmp_path)
     for _ in range(40):
         carry_on(again, num_visits=1)
@@ -126,7 +128,7 @@ def test_a_study_that_was_interrupted_asks_for_the_same(finished: Study, tmp_pat
     assert [(trial.params, trial.state) for trial in again.store.stored_trials()] == asked
 
 
-def test_the_leaderboard_has_the_best_of_each_network_and_how_far_it_is_behind(finished: Study):
+def test_the_leaderboard_has_the_best_of_each_network_and_how_far_it_is_behind(finished: RunnableStudy):
     snapshot = finished.store.snapshot()
     rows = board(snapshot)
     found = networks_of(snapshot, rows)
@@ -141,7 +143,9 @@ def test_the_leaderboard_has_the_best_of_each_network_and_how_far_it_is_behind(f
 
 
 @pytest.mark.parametrize("network", SPACE.networks)
-def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(finished: Study, network: str):
+def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(
+    finished: RunnableStudy, network: str
+):
     snapshot = finished.store.snapshot()
     found = {one.network: one for one in networks_of(snapshot, board(snapshot))}[network]
     if found.score is None:
@@ -156,7 +160,9 @@ def test_the_best_of_one_network_is_the_one_that_the_leaderboard_has_of_it(finis
     assert f"Trial {found.trial} is the " in choice.selection.reason
 
 
-def test_a_study_of_one_network_begins_with_the_best_of_that_network_of_a_study_over_several(finished: Study):
+def test_a_study_of_one_network_begins_with_the_best_of_that_network_of_a_study_over_several(
+    finished: RunnableStudy,
+):
     snapshot = finished.store.snapshot()
     done = {trial.number: trial.configuration.network for trial, _ in snapshot.feasible()}
     for network in {*done.values()}:
@@ -165,7 +171,7 @@ def test_a_study_of_one_network_begins_with_the_best_of_that_network_of_a_study_
     assert best_of_study(snapshot, ["pranet"]) == best_of_study(snapshot)  # which says why they do not fit
 
 
-def test_a_limit_that_nothing_keeps_is_answered_with_what_the_smallest_network_costs(finished: Study):
+def test_a_limit_that_nothing_keeps_is_answered_with_what_the_smallest_network_costs(finished: RunnableStudy):
     limits = secondary_goals((), (), ("parameters<=10",))
     with pytest.raises(
         BadStudy, match=r"the smallest costs: parameters [\d,]+ \((unet|resunet_pp|colonsegnet)\)"
@@ -197,7 +203,7 @@ def test_what_changed_in_the_tables_of_a_network_is_named():
     assert any(line.startswith("unet.search.base_channels: was ") for line in said)
 
 
-def test_a_report_tells_of_every_network(finished: Study):
+def test_a_report_tells_of_every_network(finished: RunnableStudy):
     facts = study_facts(finished.store.snapshot(), counts_network=False)
     assert [one.network for one in facts.networks] == [row[0] for row in by_network_table(facts)[1:]]
     assert "the first 3 being the baselines of the networks" in methods(facts)
@@ -205,7 +211,7 @@ def test_a_report_tells_of_every_network(finished: Study):
     assert facts.chosen_network == facts.networks[0].network or facts.champion is None
 
 
-def test_what_is_held_back_for_a_fit_goes_by_the_length_of_fits_of_its_network(finished: Study):
+def test_what_is_held_back_for_a_fit_goes_by_the_length_of_fits_of_its_network(finished: RunnableStudy):
     gate = BudgetGate(finished.budget, ResourceUsage(finished.store.ledger))
     engine = make_engine(finished, LaneCapacity(len(finished.plan.folds)), gate)
     state, unet = engine.state, engine.state.fit_ids[0][0]

@@ -22,10 +22,10 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial, outside_cases
 from orchestrator.study.champion import choose_champion, spec_of_refit
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 
-def finished_study(home: Path, rates: Sequence[float]) -> tuple[Study, FormulaJobRunner]:
+def finished_study(home: Path, rates: Sequence[float]) -> tuple[RunnableStudy, FormulaJobRunner]:
     """A study whose images differ, with its champion scored on a hold-out and on an unseen dataset."""
     study = formula_study(home, num_trials=len(rates))
     draw_dataset(home / "far-frames", num_cases=6, size=32)

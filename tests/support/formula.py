@@ -34,8 +34,8 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 from orchestrator.search.study_spec import StudySpec
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.study.sinks import ResultSink
-from orchestrator.study.spec import Study
 from orchestrator.training.recipe import FitSpec
 
 SPACE = parse_space("""
@@ -160,7 +160,7 @@ class Heard(ResultSink):
     told: list[tuple[Any, ...]] = field(default_factory=list)
     shown: list[Status] = field(default_factory=list)
 
-    def started(self, study: Study, shape: Any) -> None:
+    def started(self, study: RunnableStudy, shape: Any) -> None:
         self.told.append(("started", shape.num_lanes))
 
     def width_chosen(self, choice: Any) -> None:
@@ -202,10 +202,10 @@ class Heard(ResultSink):
 
 def formula_study(
     home: Path, *, num_trials: int | None = None, seed: int = 0, race: RuleName = "none", **budget: Any
-) -> Study:
+) -> RunnableStudy:
     """A study of the formula in `home`, on two dozen frames drawn there."""
     dataset = _dataset(home)
-    return Study(
+    return RunnableStudy(
         store=StudyStore(home, "formula"),
         space=SPACE,
         plan=five_fold([dataset], seed=seed),
@@ -223,7 +223,9 @@ def _dataset(home: Path) -> Dataset:
 
 
 def carry_out(
-    study: Study, rates: Sequence[float], make: Callable[[Ledger], FormulaJobRunner] = FormulaJobRunner
+    study: RunnableStudy,
+    rates: Sequence[float],
+    make: Callable[[Ledger], FormulaJobRunner] = FormulaJobRunner,
 ) -> FormulaJobRunner:
     """Train trials of these learning rates on all folds without Ray, and tell Optuna their Dice."""
     study.store.begin(study.space, study.plan, study.spec)
@@ -247,7 +249,7 @@ def replace_weights(record: FitRecord, network: nn.Module) -> None:
     file.write_text(json.dumps(stored))
 
 
-def finish(study: Study, rate: float, found: Sequence[float | np.ndarray]) -> None:
+def finish(study: RunnableStudy, rate: float, found: Sequence[float | np.ndarray]) -> None:
     """Put a trial on record whose folds find these shares of each polyp, or show every image these (2, 256) bins; folds
     that are missing never ran."""
     optuna = study.store.optuna_study()

@@ -12,13 +12,13 @@ from orchestrator.data.splits.plan import five_fold
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 CPU = torch.device("cpu")
 SETTINGS = ((3e-3, 4), (1e-2, 4), (1e-2, 6))  # learning rate, channels
 
 
-def trained_study(home: Path) -> Study:
+def trained_study(home: Path) -> RunnableStudy:
     """Three trials with two folds each, trained for real, and scored on nothing but their folds."""
     text = SPACE.text.replace("[fixed]", "base_channels = { int = [4, 6], step = 2 }\n[fixed]")
     space = parse_space(text.replace("[baseline]", "[baseline]\nbase_channels = 4"))
@@ -35,6 +35,6 @@ def trained_study(home: Path) -> Study:
     return study
 
 
-def work_of(study: Study) -> FitJobRunner:
+def work_of(study: RunnableStudy) -> FitJobRunner:
     """What performs its jobs."""
     return FitJobRunner(study.store.home, study.store.home / "cache", study.store.ledger)

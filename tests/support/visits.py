@@ -23,7 +23,7 @@ from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.simulated.lanes import SimulatedLanes
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.store.optuna_storage import open_database, open_journal
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 NUM_FOLDS = 5
 
@@ -74,7 +74,7 @@ class DiskStudy:
     ) -> None:
         made = formula_study(home, num_trials=num_trials, seed=seed, race=race, **budget)
         goals: Any = {"objectives": ("mean", *secondary), "constraints": constraints}
-        self.study: Study = replace(made, space=space).with_options(**goals)
+        self.study: RunnableStudy = replace(made, space=space).with_options(**goals)
         self.ledger = type(self.study.store.ledger)(folder / "ledger")
         folder.mkdir(parents=True, exist_ok=True)
         stored = optuna.create_study(

@@ -20,7 +20,7 @@ from orchestrator.ray_cluster.machine import Machine
 from orchestrator.search.store.damage import damage
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.run import run_study
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def address() -> Iterator[str]:
         cluster.shutdown()
 
 
-def search(home: Path, address: str) -> tuple[Study, Heard]:
+def search(home: Path, address: str) -> tuple[RunnableStudy, Heard]:
     """The same search, in whichever home."""
     study, heard = formula_study(home, num_trials=3, race="paired").with_options(rescore=2), Heard()
     run_study(

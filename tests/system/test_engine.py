@@ -28,7 +28,7 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.reevaluation import reevaluation_of
 from orchestrator.study.run import run_study
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 pytestmark = pytest.mark.slow
 SUPPORT = Path(formula.__file__).parent
@@ -51,28 +51,28 @@ def address():
         os.environ["PYTHONPATH"] = before
 
 
-def run(study: Study, machine: Machine, **work) -> Heard:
+def run(study: RunnableStudy, machine: Machine, **work) -> Heard:
     """Run a study to its end; return what was told of it."""
     heard = Heard()
     run_study(study, machine, FormulaJobRunner(study.store.ledger, **work), [heard])
     return heard
 
 
-def fits_of(study: Study) -> list[str]:
+def fits_of(study: RunnableStudy) -> list[str]:
     """The fits that were started, repeats included."""
     return (study.store.ledger.fits.parent / "trained.log").read_text().split()
 
 
-def learning_rates(study: Study) -> list[float]:
+def learning_rates(study: RunnableStudy) -> list[float]:
     return [trial.params["learning_rate"] for trial in study.store.optuna_study().trials]
 
 
-def states(study: Study) -> Counter:
+def states(study: RunnableStudy) -> Counter:
     return Counter(trial.state for trial in study.store.optuna_study().trials)
 
 
 @pytest.fixture(scope="module")
-def finished(address, tmp_path_factory) -> tuple[Study, Heard]:
+def finished(address, tmp_path_factory) -> tuple[RunnableStudy, Heard]:
     """A study of six trials that nothing disturbed."""
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=6)
     return study, run(study, Machine(address, "cpu", num_lanes=1))
@@ -274,7 +274,7 @@ def test_sixteen_gpus_are_filled_and_given_back(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def scored_twice(address, tmp_path_factory) -> tuple[Study, Heard]:
+def scored_twice(address, tmp_path_factory) -> tuple[RunnableStudy, Heard]:
     """Trials that noise makes alike, and finalists that are scored again."""
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=4).with_options(rescore=2)
     return study, run(study, Machine(address, "cpu", num_lanes=1), noise=0.3)
@@ -305,7 +305,7 @@ def test_finalists_that_were_re_evaluated_are_not_evaluated_a_third_time(scored_
 
 
 @pytest.fixture(scope="module")
-def raced(address, tmp_path_factory) -> tuple[Study, Heard]:
+def raced(address, tmp_path_factory) -> tuple[RunnableStudy, Heard]:
     """A race of eight trials over two lanes; large learning rates diverge, and one worker is killed."""
     home = tmp_path_factory.mktemp("home")
     study = formula_study(home, num_trials=8, race="paired")

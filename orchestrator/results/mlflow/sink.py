@@ -24,7 +24,7 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.search.store.trials import StudyTrial
 
 if TYPE_CHECKING:
-    from orchestrator.study.spec import Study
+    from orchestrator.study.runnable_study import RunnableStudy
     from orchestrator.training.ray.lanes import Shape
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class MlflowSink(ReplaySink):
         for name in self._patience:
             os.environ.pop(name, None)
 
-    def started(self, study: Study, shape: Shape) -> None:
+    def started(self, study: RunnableStudy, shape: Shape) -> None:
         write_environment(study.store.folder, race=study.race, sampler=study.sampler)
         self._is_running = True
 

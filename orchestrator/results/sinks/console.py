@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.search.forecast.width import WidthChoice
     from orchestrator.search.race.rules import Verdict
     from orchestrator.search.records.fit_records import FitRecord
-    from orchestrator.study.spec import Study
+    from orchestrator.study.runnable_study import RunnableStudy
     from orchestrator.training.ray.lanes import Shape
 
 
@@ -43,7 +43,7 @@ class ConsoleSink(ResultSink):
         self.objective, self.secondary = self.store.objective(), self.store.secondary()
         return self
 
-    def started(self, study: Study, shape: Shape) -> None:
+    def started(self, study: RunnableStudy, shape: Shape) -> None:
         self.folds = tuple(fold.name for fold in study.plan.folds)
         before = [trial for trial in self.store.trials() if trial.state != "open"]
         for trial in before:

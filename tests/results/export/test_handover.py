@@ -35,20 +35,20 @@ from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.trials import champion_fit, ranked
 from orchestrator.selection.ranking import select_trial, training_seconds
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 RATES = (1e-4, 1e-3, 1.02e-3, 1e-2)  # the best is 1e-3, of the next the formula knows no difference
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=len(RATES))
     carry_out(study, RATES)
     return study
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     """A study of one trial with two small networks, scored together on the hold-out cases."""
     home = tmp_path_factory.mktemp("tiny")
     space = parse_space(SPACE.text.replace("[fixed]", '[fixed]\nbase_channels = 4\ntta = "flips"'))
@@ -68,11 +68,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture
 def said(
-    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study: RunnableStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """What a command leaves behind: exit code, output, errors."""
 
-    def said(line: str, of: Study = study) -> tuple[int, str, str]:
+    def said(line: str, of: RunnableStudy = study) -> tuple[int, str, str]:
         monkeypatch.setenv("ORCHESTRATOR_HOME", str(of.store.home))
         monkeypatch.setattr(sys, "argv", ["orchestrator", *line.split()])
         with pytest.raises(SystemExit) as ended:
@@ -85,7 +85,7 @@ def said(
 
 @pytest.fixture
 def run(said: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
-    def run(line: str, *of: Study) -> str:
+    def run(line: str, *of: RunnableStudy) -> str:
         code, out, err = said(line, *of)
         assert not code, err
         return out
@@ -114,14 +114,14 @@ def test_the_rule_of_one_standard_error_is_explained(run):
     assert told["trial"] == told["selection"]["chosen"]
 
 
-def test_a_machine_that_was_busy_makes_no_trial_expensive(study: Study):
+def test_a_machine_that_was_busy_makes_no_trial_expensive(study: RunnableStudy):
     slow, fast = {"seconds": 9.0}, {"seconds": 2.0}
     record = study.store.trials()[0].records[0]
     busy = replace(record, curves=(slow, fast, slow), world_size=2)
     assert training_seconds([busy, busy]) == training_seconds([replace(busy, curves=(fast,) * 3)] * 2) == 24
 
 
-def test_the_card_says_how_the_trial_was_chosen(study: Study):
+def test_the_card_says_how_the_trial_was_chosen(study: RunnableStudy):
     standing = ranked(study.store.trials())
     trial, score = standing[0]
     selection = select_trial(study.store.snapshot(), standing)
@@ -129,7 +129,7 @@ def test_the_card_says_how_the_trial_was_chosen(study: Study):
     assert "## How it was chosen" in card and all(f"- {line}" in card for line in selection.sentences())
 
 
-def test_the_run_of_the_champion_tells_what_was_gained(study: Study, mlflow_uri: str):
+def test_the_run_of_the_champion_tells_what_was_gained(study: RunnableStudy, mlflow_uri: str):
     sync_mlflow(study.store, mlflow_uri, champion=study.store.trials()[1])
     trials = runs_of(study.store, mlflow_uri, "trial")
     (champion,) = [run for run in trials if run.data.tags.get("champion") == "true"]
@@ -138,7 +138,7 @@ def test_the_run_of_the_champion_tells_what_was_gained(study: Study, mlflow_uri:
     assert champion.data.metrics["gain_over_baseline"] > 0.4
 
 
-def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(tiny: Study):
+def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(tiny: RunnableStudy):
     (trial,) = tiny.store.trials()
     (case,) = [case for case in tiny.datasets[0].cases if case.id == tiny.plan.test[0]]
     scores = tiny.store.ledger.read_scores(scored_as([r.fit_id for r in trial.records]), tiny.plan.test)
@@ -157,7 +157,7 @@ def test_fold_networks_are_scored_together_by_the_mean_of_their_probabilities(ti
 
 @pytest.mark.slow
 def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
-    tiny: Study, run, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+    tiny: RunnableStudy, run, tmp_path: Path, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     tell_mlflow(tiny.store, mlflow_uri)

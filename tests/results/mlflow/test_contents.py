@@ -22,13 +22,13 @@ from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.study.champion import choose_champion
 from orchestrator.study.run import begin
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 NOTE = "mlflow.note.content"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> RunnableStudy:
     """One finished trial, one that was stopped after a fold, both in MLflow."""
     study = formula_study(tmp_path_factory.mktemp("home"), num_trials=2)
     champion = choose_champion(study.store, InlineLanes(carry_out(study, [1e-3])))
@@ -38,12 +38,12 @@ def study(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Study:
     return study
 
 
-def experiment(study: Study, uri: str) -> Experiment:
+def experiment(study: RunnableStudy, uri: str) -> Experiment:
     return connect(uri).get_experiment(runs_of(study.store, uri)[0].info.experiment_id)
 
 
 def test_every_trial_has_its_whole_recipe_and_the_study_its_budget_race_and_seed(
-    study: Study, mlflow_uri: str
+    study: RunnableStudy, mlflow_uri: str
 ):
     for run in runs_of(study.store, mlflow_uri, "trial"):
         assert {"loss", "optimizer", "weight_decay", "schedule", "seed", "epochs"} <= run.data.params.keys()
@@ -54,7 +54,7 @@ def test_every_trial_has_its_whole_recipe_and_the_study_its_budget_race_and_seed
 
 
 def test_a_fold_has_its_own_seed_and_the_images_it_was_trained_and_validated_on(
-    study: Study, mlflow_uri: str
+    study: RunnableStudy, mlflow_uri: str
 ):
     (fold, *_) = [run for run in runs_of(study.store, mlflow_uri, "fold") if run.data.tags["fold"] == "1"]
     spec = study.store.ledger.read(fold.data.tags["fit_id"]).spec
@@ -65,7 +65,7 @@ def test_a_fold_has_its_own_seed_and_the_images_it_was_trained_and_validated_on(
     assert used == {"training": len(spec.train), "validation": len(spec.val)}
 
 
-def test_no_metric_has_the_name_of_a_parameter(study: Study, mlflow_uri: str):
+def test_no_metric_has_the_name_of_a_parameter(study: RunnableStudy, mlflow_uri: str):
     for run in runs_of(study.store, mlflow_uri):
         assert not run.data.metrics.keys() & run.data.params.keys(), run.info.run_name
     (run,) = [
@@ -75,7 +75,7 @@ def test_no_metric_has_the_name_of_a_parameter(study: Study, mlflow_uri: str):
 
 
 def test_a_finished_trial_has_the_limits_of_its_dice_and_a_stopped_one_shares_its_axes(
-    study: Study, mlflow_uri: str
+    study: RunnableStudy, mlflow_uri: str
 ):
     done, stopped = sorted(runs_of(study.store, mlflow_uri, "trial"), key=lambda run: run.data.tags["trial"])
     metrics = done.data.metrics
@@ -88,7 +88,7 @@ def test_a_finished_trial_has_the_limits_of_its_dice_and_a_stopped_one_shares_it
     assert stopped.data.metrics["dice_on_seen_folds"] == pytest.approx(2 / 3)  # of half of every polyp
 
 
-def test_experiment_study_trials_and_champion_are_described(study: Study, mlflow_uri: str):
+def test_experiment_study_trials_and_champion_are_described(study: RunnableStudy, mlflow_uri: str):
     note = experiment(study, mlflow_uri).tags[NOTE]
     assert "which `learning_rate` of unet" in note and "| `dice_on_seen_folds`" in note
     (whole,) = runs_of(study.store, mlflow_uri, "study")
@@ -98,7 +98,9 @@ def test_experiment_study_trials_and_champion_are_described(study: Study, mlflow
     assert "Stopped by the race after 1 of 5 folds" in stopped.data.tags[NOTE]
 
 
-def test_the_table_of_trials_is_a_saved_view_with_dice_and_what_was_searched(study: Study, mlflow_uri: str):
+def test_the_table_of_trials_is_a_saved_view_with_dice_and_what_was_searched(
+    study: RunnableStudy, mlflow_uri: str
+):
     view = json.loads(experiment(study, mlflow_uri).tags[f"{VIEW}trials"])
     state = json.loads(view["state"])
     assert view["name"] == "Trials by Dice" and state["orderByKey"] == "metrics.`dice`"
@@ -106,14 +108,16 @@ def test_the_table_of_trials_is_a_saved_view_with_dice_and_what_was_searched(stu
     assert set(wanted) <= set(state["selectedColumns"])
 
 
-def test_a_description_that_a_user_wrote_stays(study: Study, mlflow_uri: str):
+def test_a_description_that_a_user_wrote_stays(study: RunnableStudy, mlflow_uri: str):
     client, (run,) = connect(mlflow_uri), runs_of(study.store, mlflow_uri, "study")
     client.set_tag(run.info.run_id, NOTE, "my own words")
     sync_mlflow(study.store, mlflow_uri)
     assert client.get_run(run.info.run_id).data.tags[NOTE] == "my own words"
 
 
-def test_a_stopped_trial_of_an_earlier_version_is_no_failure_after_a_sync(study: Study, mlflow_uri: str):
+def test_a_stopped_trial_of_an_earlier_version_is_no_failure_after_a_sync(
+    study: RunnableStudy, mlflow_uri: str
+):
     client = connect(mlflow_uri)
     (old,) = [run for run in runs_of(study.store, mlflow_uri, "trial") if run.data.tags["state"] == "stopped"]
     client.delete_tag(old.info.run_id, "layout")  # earlier versions wrote none

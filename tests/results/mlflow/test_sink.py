@@ -35,14 +35,14 @@ from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.reevaluation import Reevaluated
 from orchestrator.study.champion import choose_champion
 from orchestrator.study.run import begin
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 from orchestrator.training.ray.lanes import Shape
 
 NOWHERE, PATH = "http://127.0.0.1:9", "/api/2.0/mlflow/runs/log-batch"
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> RunnableStudy:
     """Two trials with all their folds."""
     study = formula_study(tmp_path, num_trials=2)
     carry_out(study, [1e-4, 1e-3])
@@ -82,7 +82,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return calls
 
 
-def test_a_finished_study_is_whole_in_mlflow_after_one_sync(study: Study, mlflow_uri: str):
+def test_a_finished_study_is_whole_in_mlflow_after_one_sync(study: RunnableStudy, mlflow_uri: str):
     champion = choose_champion(study.store, InlineLanes(carry_out(study, [])))
     sync_mlflow(study.store, mlflow_uri, champion=champion)
     trials = runs_of(study.store, mlflow_uri, "trial")
@@ -99,7 +99,7 @@ def test_a_finished_study_is_whole_in_mlflow_after_one_sync(study: Study, mlflow
 
 
 def test_a_fit_costs_six_calls_and_a_sync_with_nothing_to_do_asks_for_the_runs_alone(
-    study: Study, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+    study: RunnableStudy, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     calls = counted(monkeypatch)
     sync_mlflow(study.store, mlflow_uri)
@@ -110,7 +110,7 @@ def test_a_fit_costs_six_calls_and_a_sync_with_nothing_to_do_asks_for_the_runs_a
     assert calls == {"search_runs": 1}
 
 
-def test_what_is_written_is_not_looked_at_again(study: Study, mlflow_uri: str, monkeypatch):
+def test_what_is_written_is_not_looked_at_again(study: RunnableStudy, mlflow_uri: str, monkeypatch):
     sink = sink_to(study.store, mlflow_uri)
     assert sink.attempt(is_last=False)
     read = []
@@ -121,7 +121,7 @@ def test_what_is_written_is_not_looked_at_again(study: Study, mlflow_uri: str, m
 
 
 def test_a_study_that_ran_while_mlflow_was_away_is_whole_with_the_next_sync(
-    study: Study, mlflow_uri: str, caplog: pytest.LogCaptureFixture
+    study: RunnableStudy, mlflow_uri: str, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.WARNING), sink_to(study.store, NOWHERE) as sink:
         sink.finished(None)
@@ -137,7 +137,7 @@ def test_a_study_that_ran_while_mlflow_was_away_is_whole_with_the_next_sync(
 
 
 def test_a_server_that_comes_back_gets_what_it_missed_and_both_are_said_once(
-    study: Study, mlflow_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    study: RunnableStudy, mlflow_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     store = tmp_path / "store"
     store.write_text("a file, where the folder of the database should be")
@@ -166,7 +166,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, method: str, refuse: Callable[[], N
 
 @pytest.mark.parametrize("status", [200, 400, 413, 500])
 def test_what_a_proxy_answers_in_place_of_mlflow_refuses_nothing_for_good(
-    study: Study, status: int, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+    study: RunnableStudy, status: int, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     answer = requests.Response()
     answer.status_code, answer._content = status, b"<html>not MLflow</html>"
@@ -179,7 +179,7 @@ def test_what_a_proxy_answers_in_place_of_mlflow_refuses_nothing_for_good(
 
 
 def test_a_driver_for_artifacts_that_is_missing_is_said_with_its_traceback_and_loses_nothing(
-    study: Study, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    study: RunnableStudy, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def refuse() -> None:
         raise ModuleNotFoundError("No module named 'boto3'")
@@ -193,7 +193,7 @@ def test_a_driver_for_artifacts_that_is_missing_is_said_with_its_traceback_and_l
     assert len(runs_of(study.store, mlflow_uri)) == 13
 
 
-def test_an_answer_that_is_lost_doubles_nothing(study: Study, mlflow_uri: str, monkeypatch):
+def test_an_answer_that_is_lost_doubles_nothing(study: RunnableStudy, mlflow_uri: str, monkeypatch):
     plain, lost = MlflowClient.create_run, []
 
     def cut(*args: Any, **options: Any) -> Any:
@@ -258,7 +258,7 @@ def test_a_fit_that_was_cut_keeps_its_curve_while_mlflow_is_away(tmp_path: Path,
 
 
 def test_calls_that_an_earlier_version_kept_are_deleted_with_a_line_in_the_log(
-    study: Study, mlflow_uri: str, caplog: pytest.LogCaptureFixture
+    study: RunnableStudy, mlflow_uri: str, caplog: pytest.LogCaptureFixture
 ):
     spool = study.store.folder / "mlflow-spool"
     (spool / "files").mkdir(parents=True)
@@ -269,7 +269,7 @@ def test_calls_that_an_earlier_version_kept_are_deleted_with_a_line_in_the_log(
     assert not spool.exists() and len(runs_of(study.store, mlflow_uri)) == 13
 
 
-def test_the_runs_of_an_earlier_version_are_gone_on_with(study: Study, mlflow_uri: str):
+def test_the_runs_of_an_earlier_version_are_gone_on_with(study: RunnableStudy, mlflow_uri: str):
     client = connect(mlflow_uri)
     known = client.get_experiment_by_name(study.store.name)  # of other tests
     experiment = known.experiment_id if known is not None else client.create_experiment(study.store.name)
@@ -300,7 +300,7 @@ def test_a_fold_is_scored_by_masks_that_its_trial_can_have(tmp_path: Path, mlflo
     assert run.data.metrics["dice"] == pytest.approx(2 / 3)
 
 
-def test_why_a_study_ended_and_its_width_are_tags_of_the_study(study: Study, mlflow_uri: str):
+def test_why_a_study_ended_and_its_width_are_tags_of_the_study(study: RunnableStudy, mlflow_uri: str):
     status = Status("formula", "ended", "none", "2 trials", 1.0, 2.0, 1, "here")
     chosen = {"workers_per_fit": 2, "workers_per_fit_why": "2 workers per fit: on 4 GPUs"}
     write_status(study.store.status_file, replace(status, end="2 trials", ended_by="trials", **chosen))

@@ -24,24 +24,24 @@ from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
 from orchestrator.search.significance import false_claim
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.selection.nested import Nested, OuterFold, remember_nested
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 RATES = (1e-4, 1e-3, 3e-3, 2e-2, 5e-4)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     """Five trials with all their folds, the champion scored on a hold-out and an external dataset."""
     return finished_study(tmp_path_factory.mktemp("home"), RATES)[0]
 
 
 @pytest.fixture(scope="module")
-def facts(study: Study) -> StudyFacts:
+def facts(study: RunnableStudy) -> StudyFacts:
     return study_facts(study.store.snapshot())
 
 
 @pytest.fixture
-def command(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def command(study: RunnableStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """`orchestrator report` on that study, in a folder of its own."""
 
     def run(*words: str, code: int = 0) -> Path:
@@ -55,11 +55,11 @@ def command(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return run
 
 
-def page_of(study: Study) -> str:
+def page_of(study: RunnableStudy) -> str:
     return make_report([study.store.snapshot()]).page
 
 
-def test_numbers_of_trials_are_those_of_the_leaderboard(study: Study, facts: StudyFacts):
+def test_numbers_of_trials_are_those_of_the_leaderboard(study: RunnableStudy, facts: StudyFacts):
     rows = {
         row["trial"]: row
         for row in po.load_study(study.store.name, home=study.store.home).leaderboard(as_dicts=True)
@@ -72,7 +72,7 @@ def test_numbers_of_trials_are_those_of_the_leaderboard(study: Study, facts: Stu
         )
 
 
-def test_numbers_of_the_champion_are_those_of_best(study: Study, facts: StudyFacts):
+def test_numbers_of_the_champion_are_those_of_best(study: RunnableStudy, facts: StudyFacts):
     best = po.load_study(study.store.name, home=study.store.home).best()
     champion = facts.champion
     assert champion is not None and (champion.trial, champion.threshold) == (best.number, best.threshold)
@@ -81,7 +81,7 @@ def test_numbers_of_the_champion_are_those_of_best(study: Study, facts: StudyFac
     assert {"hold-out test", "far (unseen)"} < shown.keys() and facts.selection == best.reasons
 
 
-def test_every_image_of_the_datasets_is_accounted_for(study: Study, facts: StudyFacts):
+def test_every_image_of_the_datasets_is_accounted_for(study: RunnableStudy, facts: StudyFacts):
     near, far = facts.datasets
     assert near.num_in_folds + near.num_test + near.num_dropped == near.num_cases == 24
     assert far.role == "external" and far.num_cases == 6
@@ -126,14 +126,14 @@ def test_what_cannot_be_written_is_refused_at_once_with_every_reason(
         assert reason in told
 
 
-def test_a_report_is_written_again_in_its_place(study: Study, tmp_path: Path):
+def test_a_report_is_written_again_in_its_place(study: RunnableStudy, tmp_path: Path):
     stored = po.load_study(study.store.name, home=study.store.home)
     first, again = (stored.report(tmp_path / "r.html") for _ in range(2))
     assert isinstance(first, Report) and first.text("csv") == again.text("csv")
     assert (tmp_path / "r.html").read_text() == again.page
 
 
-def test_plots_and_page_are_files_for_a_sink(study: Study):
+def test_plots_and_page_are_files_for_a_sink(study: RunnableStudy):
     files = report_files(study.store.snapshot())
     names = {"history", "race_timeline", "importance", "slices", "parallel_coordinates", "folds"}
     assert {"report.html"} | {
@@ -151,7 +151,7 @@ def test_the_command_to_do_it_again_is_one_that_the_program_takes(facts: StudyFa
     assert parsed.params["trials"] == len(RATES) and parsed.params["rescore"] == 0
 
 
-def test_several_studies_are_compared_with_the_first(study: Study, tmp_path: Path):
+def test_several_studies_are_compared_with_the_first(study: RunnableStudy, tmp_path: Path):
     other = replace(study, store=type(study.store)(study.store.home, "second"))
     carry_out(other, RATES[:2])
     made = make_report([one.store.snapshot() for one in (study, other)])
@@ -203,7 +203,7 @@ def test_a_study_that_chooses_among_networks_has_a_page(tmp_path: Path):
     assert "unet, resunet" in page and "No other trial has all its folds" in page
 
 
-def test_a_nested_estimate_is_on_the_page(study: Study):
+def test_a_nested_estimate_is_on_the_page(study: RunnableStudy):
     fold = OuterFold("formula.outer-1", 0, 0.5, 6, {"dice": 0.7}, 0.8)
     remember_nested(study.store, Nested((fold, fold), "2 trials", {"dice": 0.7}, (0.6, 0.8)))
     page = page_of(study)

@@ -13,24 +13,24 @@ from orchestrator.common.files import append
 from orchestrator.results.sinks.csv_files import CsvSink
 from orchestrator.search.records.cut_fits import CutFit, append_cut_fit
 from orchestrator.study.run import begin
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 NAMES = ("trials", "folds", "epochs")
 
 
-def read(study: Study, name: str) -> list[dict[str, str]]:
+def read(study: RunnableStudy, name: str) -> list[dict[str, str]]:
     with (study.store.folder / f"{name}.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> RunnableStudy:
     study = formula_study(tmp_path, num_trials=2)
     carry_out(study, [1e-4, 1e-3])
     return study
 
 
-def test_a_trial_a_fold_and_an_epoch_is_a_row_each_with_its_scores_and_parameters(study: Study):
+def test_a_trial_a_fold_and_an_epoch_is_a_row_each_with_its_scores_and_parameters(study: RunnableStudy):
     CsvSink(study.store).sync(is_last=True)
     first, second = read(study, "trials")
     assert (second["trial"], second["state"], second["folds_done"]) == ("1", "complete", "5")
@@ -42,7 +42,7 @@ def test_a_trial_a_fold_and_an_epoch_is_a_row_each_with_its_scores_and_parameter
     assert float(read(study, "epochs")[0]["val_dice"]) == quality(1e-4)
 
 
-def test_what_grows_is_added_and_a_restart_gives_the_same_files(study: Study):
+def test_what_grows_is_added_and_a_restart_gives_the_same_files(study: RunnableStudy):
     begun = formula_study(study.store.home.parent / "grown", num_trials=2)
     begin(begun)
     grown = CsvSink(begun.store)
@@ -71,7 +71,7 @@ def test_a_fold_of_an_open_trial_has_scores_of_its_own_threshold_until_the_trial
 
 
 def test_a_disk_that_is_full_is_said_once_and_the_files_are_whole_when_there_is_room(
-    study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    study: RunnableStudy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(study.store.folder / "trials.csv"))
@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_is_said_once_and_the_files_are_whole_when_there_is_
     assert [len(read(study, name)) for name in NAMES] == [2, 10, 30]
 
 
-def test_a_file_that_was_damaged_is_written_anew_by_the_next_run(study: Study):
+def test_a_file_that_was_damaged_is_written_anew_by_the_next_run(study: RunnableStudy):
     CsvSink(study.store).sync(is_last=True)
     append(study.store.folder / "epochs.csv", b"1,fold")
     CsvSink(study.store).sync(is_last=True)

@@ -21,7 +21,7 @@ from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.study_spec import StudySpec
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 UNET = """
 network = "unet"
@@ -50,7 +50,7 @@ def template(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def study(tmp_path) -> Study:
+def study(tmp_path) -> RunnableStudy:
     return formula_study(tmp_path, num_trials=3).with_options(
         objectives=("mean", "worst-fold", "inference_ms"), sampler="tpe"
     )

@@ -22,7 +22,7 @@ from orchestrator.search.race.state import RaceState
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.ranking import select_trial
 from orchestrator.study.checks import check
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 STEADY, UNEVEN = (0.7,) * 5, (0.95, 0.95, 0.95, 0.95, 0.5)
 
@@ -32,7 +32,7 @@ def dice(found: float) -> float:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     """Trial 0 is uneven, trial 1 steady, trial 2 has one fold."""
     made = formula_study(tmp_path_factory.mktemp("home"), num_trials=3).with_options(
         objectives=("worst-fold",)
@@ -44,7 +44,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def centers(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def centers(tmp_path_factory: pytest.TempPathFactory) -> RunnableStudy:
     """A study on images of three centers."""
     home = tmp_path_factory.mktemp("centers")
     draw_dataset(home / "near-frames", num_cases=30, size=32)
@@ -57,7 +57,7 @@ def centers(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return replace(study, store=StudyStore(home, "centers"), datasets=(near,), plan=plan)
 
 
-def test_the_worst_fold_ranks_the_steady_trial_first_and_the_mean_the_uneven_one(study: Study):
+def test_the_worst_fold_ranks_the_steady_trial_first_and_the_mean_the_uneven_one(study: RunnableStudy):
     (first, score), (second, _) = study.store.ranked()
     assert (first.number, second.number) == (1, 0)
     assert study.objective(score) == pytest.approx(dice(0.7)) == pytest.approx(Objective()(score))
@@ -67,7 +67,7 @@ def test_the_worst_fold_ranks_the_steady_trial_first_and_the_mean_the_uneven_one
     assert Objective()(trials[0].score()) > Objective()(trials[1].score())
 
 
-def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(study: Study):
+def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(study: RunnableStudy):
     groups = study.store.group_of_case()
     standings = RaceState(
         study.store.ledger, SPACE, study.plan, groups, "none", study.store.race_file, study.objective
@@ -80,7 +80,7 @@ def test_optuna_is_told_the_objective_and_of_open_trials_a_value_on_its_scale(st
     assert standings.race.estimate(2) == pytest.approx(dice(0.6) - dice(0.95) + mean, abs=1e-6)
 
 
-def test_centers_count_alike_however_many_images_they_have(centers: Study):
+def test_centers_count_alike_however_many_images_they_have(centers: RunnableStudy):
     study = centers.with_options(objectives=("center-mean",))
     study.store.begin(study.space, study.plan, study.spec)
     shares = {fold.name: 0.5 + 0.2 * number for number, fold in enumerate(study.plan.folds)}
@@ -92,7 +92,7 @@ def test_centers_count_alike_however_many_images_they_have(centers: Study):
     assert objective_over("worst-center", study.datasets)(score) == pytest.approx(by_fold[0])
 
 
-def test_a_study_keeps_its_objective(study: Study):
+def test_a_study_keeps_its_objective(study: RunnableStudy):
     with pytest.raises(BadStudy, match="objectives: was worst-fold, now mean"):
         study.store.begin(study.space, study.plan)
 
@@ -108,14 +108,14 @@ def test_a_study_from_before_there_were_objectives_has_the_mean(tmp_path: Path):
 
 
 @pytest.mark.parametrize("race", ["paired"])
-def test_races_between_means_are_refused_for_other_objectives(study: Study, race):
+def test_races_between_means_are_refused_for_other_objectives(study: RunnableStudy, race):
     with pytest.raises(BadStudy, match="use --race asha or none"):
         check(study.with_options(race=race), Machine())
     check(study.with_options(race=race, objectives=("mean",)), Machine())
     check(study.with_options(race="asha"), Machine())
 
 
-def test_what_the_split_cannot_give_is_refused(study: Study, centers: Study):
+def test_what_the_split_cannot_give_is_refused(study: RunnableStudy, centers: RunnableStudy):
     assert "have none" in objective_problems(objective_over("worst-center", study.datasets), study.plan)[0]
     assert not objective_problems(objective_over("worst-center", centers.datasets), centers.plan)
     one_fold = make_plan("holdout", study.datasets, seed=0)

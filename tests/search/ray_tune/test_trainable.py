@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 
 from orchestrator.common.errors import FitFailed
 from orchestrator.search.ray_tune.trainable import FoldTrial
-from orchestrator.study.spec import Study
+from orchestrator.study.runnable_study import RunnableStudy
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def local_ray():
 
 
 @pytest.fixture
-def study(tmp_path) -> Study:
+def study(tmp_path) -> RunnableStudy:
     return formula_study(tmp_path, num_trials=1)
 
 
@@ -41,7 +41,7 @@ def dispatcher():
     ray.kill(actor)
 
 
-def config(study: Study, number: int, learning_rate: float) -> dict:
+def config(study: RunnableStudy, number: int, learning_rate: float) -> dict:
     """What the searcher would suggest."""
     return {
         "number": number,
@@ -50,7 +50,7 @@ def config(study: Study, number: int, learning_rate: float) -> dict:
     }
 
 
-def begin(study: Study, dispatcher) -> FoldTrial:
+def begin(study: RunnableStudy, dispatcher) -> FoldTrial:
     trainable = tune.with_parameters(
         FoldTrial, space=study.space, plan=study.plan, ledger=study.store.ledger, dispatcher=dispatcher
     )

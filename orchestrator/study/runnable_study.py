@@ -18,7 +18,7 @@ from orchestrator.search.study_spec import StudySpec
 
 
 @dataclass(frozen=True)
-class Study:
+class RunnableStudy:
     """A study ready to run: its specification, search space, splits, datasets and store."""
 
     store: StudyStore
@@ -31,7 +31,7 @@ class Study:
         dict[str, Any], ...
     ] = ()  # that the studies of `spec.warm_start` recommend
 
-    def with_options(self, **changes: Any) -> Study:
+    def with_options(self, **changes: Any) -> RunnableStudy:
         """Copy of the study with other options, by the names of the fields of `StudySpec`."""
         return replace(self, spec=replace(self.spec, **changes))
 
