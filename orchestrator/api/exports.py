@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.common.display import Display
     from orchestrator.results.bundle_scores import BundleScores
-    from orchestrator.results.export.bundle import Bundle as ExportedNetwork
+    from orchestrator.results.export.bundle import ExportedModel
     from orchestrator.results.export.checksums import Verified
     from orchestrator.results.export.predict import PredictionOutcome
     from orchestrator.search.choices import DeviceName
@@ -142,7 +142,7 @@ class Bundle:
     dtype('bool')
     """
 
-    def __init__(self, network: ExportedNetwork, device: str) -> None:
+    def __init__(self, network: ExportedModel, device: str) -> None:
         self.network = network
         self.device = device  # where it predicts, in words
 
@@ -166,7 +166,7 @@ def load_bundle(folder: PathLike, device: DeviceName = "cpu") -> Bundle:
 
     Raises `BadBundle` with every file that is missing or damaged, and `BadMachine` for a GPU that is not there.
     """
-    from orchestrator.results.export.bundle import Bundle as ExportedNetwork
+    from orchestrator.results.export.bundle import ExportedModel
     from orchestrator.results.export.prediction.device import on_device
 
-    return Bundle(*on_device(ExportedNetwork.load(Path(folder).expanduser()), device))
+    return Bundle(*on_device(ExportedModel.load(Path(folder).expanduser()), device))

@@ -19,7 +19,7 @@ from orchestrator.data.splits.plan import group_of_case
 from orchestrator.data.splits.split_plan import count_near_duplicates
 from orchestrator.results.case_scores import CaseScores, breakdown, means, worst_first
 from orchestrator.results.export import evaluation
-from orchestrator.results.export.bundle import Bundle, BundleConfig
+from orchestrator.results.export.bundle import BundleConfig, ExportedModel
 from orchestrator.results.export.paper_scores import RequestedScore, asked_for, paper_scores_of
 from orchestrator.results.mlflow.evaluation_run import log_evaluation, origin_of
 from orchestrator.results.views.tables import comparison_dicts, metric_dicts, score_dicts
@@ -134,7 +134,7 @@ def _also_seen(
 class BundleScores:
     """Scores of an exported network, image by image."""
 
-    bundle: Bundle
+    bundle: ExportedModel
     eligible: Eligible
     scored: Sequence[CaseScores]
     metric: str  # that the worst cases and the breakdown go by
@@ -146,7 +146,7 @@ class BundleScores:
     @classmethod
     def of(
         cls,
-        bundle: Bundle,
+        bundle: ExportedModel,
         eligible: Eligible,
         metric: str = "dice",
         paper_scores: Sequence[str] = (),

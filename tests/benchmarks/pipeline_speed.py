@@ -21,7 +21,7 @@ import torch
 
 from orchestrator import models
 from orchestrator.data.images import EXTENSIONS, read_image
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.write import write_bundle
 from orchestrator.scoring.postprocess import PostProcess
 
@@ -66,7 +66,7 @@ def main(name: str = "unet", side: int = 352, folder: Path | None = None) -> Non
             card="",
             formats=("onnx", "pipeline"),
         )
-        ours = replace(Bundle.load(made), session=one_thread(made / "model.onnx"))
+        ours = replace(ExportedModel.load(made), session=one_thread(made / "model.onnx"))
         pipeline = one_thread(made / "pipeline.onnx")
     images = [drawn(*shape) for shape in SHAPES]
     if folder is not None:

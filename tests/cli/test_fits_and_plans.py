@@ -11,7 +11,7 @@ from typed import Run
 from orchestrator.data.cache.prune import cache_entries
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.views.score_lines import epoch_line
 
@@ -110,7 +110,7 @@ def test_a_fit_leaves_a_bundle_and_one_run_in_mlflow_where_these_are_asked_for(r
     assert logged.data.metrics["dice"] == pytest.approx(first["scores"]["dice"])
     assert logged.data.params["network"] == "unet" and logged.info.status == "FINISHED"
     assert second["run_id"] == first["run_id"]
-    assert Bundle.load(Path(first["bundle"])).config.network == "unet"
+    assert ExportedModel.load(Path(first["bundle"])).config.network == "unet"
     assert "Not a medical device" in (tmp_path / "bundle" / "model_card.md").read_text()
     other = run(line.replace("--set epochs=1", "--set epochs=1 --fold 1"))  # nobody can be asked here
     assert other.code == 2 and "holds another network" in other.err and "--yes" in other.err

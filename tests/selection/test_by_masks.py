@@ -25,7 +25,7 @@ from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.results.best_networks import Trainer
 from orchestrator.results.best_trial import choose_by_masks
 from orchestrator.results.case_scores import means
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.evaluation import evaluate
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.report.gather import study_facts
@@ -183,7 +183,7 @@ def test_an_export_scores_the_masks_of_unseen_images_for_card_and_tables(tmp_pat
     before = rows([study_facts(study.store.snapshot())])
     folder = StoredStudy(study.store).export(tmp_path / "exported", device="cpu")
     far = study.unseen[0].cases
-    scored = [*evaluate(Bundle.load(folder), far, {case.id: case.group for case in far})]
+    scored = [*evaluate(ExportedModel.load(folder), far, {case.id: case.group for case in far})]
     polyps = PolypCounts.total((one.polyps for one in scored if one.polyps), [one.group for one in scored])
     card = " ".join((folder / "model_card.md").read_text().split())
     assert f"far (unseen): {polyps.sentence()}" in card

@@ -25,7 +25,7 @@ from orchestrator.common.errors import BadStudy
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.data.splits.plan import five_fold
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.goals.goals import SecondaryGoals
 from orchestrator.search.records.fit_records import ScoreRecord, scored_as
@@ -247,7 +247,7 @@ def test_an_ensemble_of_trials_is_one_bundle_with_an_honest_card(
     told = json.loads(best("--ensemble", "greedy", "--export", tmp_path / "team", "--json"))
     trials = told["ensemble"]["trials"]
     assert len(trials) == 3 and told["scores"][-1]["name"] == "hold-out test"
-    bundle = Bundle.load(tmp_path / "team")
+    bundle = ExportedModel.load(tmp_path / "team")
     assert bundle.config.members == 2 * len(set(trials)) == len(bundle.config.networks)
     shares = [network.share for network in bundle.config.networks]
     assert sum(shares) == 2 * 3 == len(told["members"])

@@ -37,7 +37,7 @@ from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
 from orchestrator.data.splits.plan import five_fold
 from orchestrator.data.splits.split_file import read_plan, write_plan
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.bundle_files import sha256
 from orchestrator.results.export.write import write_bundle
 from orchestrator.results.views.overlay import png
@@ -205,7 +205,7 @@ def test_bundles(tmp_path: Path):
         (folder / "config.json").write_text(json.dumps(config | {"sha256": digests}))
 
     words = ("predict", str(folder), str(tmp_path / "image.png"), "--out", str(tmp_path / "out"))
-    run(Kind(2_000, spoil, lambda: Bundle.load(folder).predict(image), words), "bundles")
+    run(Kind(2_000, spoil, lambda: ExportedModel.load(folder).predict(image), words), "bundles")
 
 
 def _graph(data: bytes, random: Random) -> bytes:

@@ -160,7 +160,7 @@ class BundleConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Bundle:
+class ExportedModel:
     """A model that was exported, ready to predict."""
 
     folder: Path
@@ -173,7 +173,7 @@ class Bundle:
         return self.folder.resolve().name
 
     @classmethod
-    def load(cls, folder: Path) -> Bundle:
+    def load(cls, folder: Path) -> ExportedModel:
         """Read a bundle; BadBundle names every file that is missing, unreadable or not what it was."""
         require_folder(folder)
         refused = {name: problem for name in FILES if (problem := file_problem(folder, name))}
@@ -215,6 +215,10 @@ class Bundle:
                 str(self.folder), f"model.onnx: expected logits (1, 1, {side}, {side}), found {found}"
             )
         return _sigmoid(logits[0, 0])
+
+
+# Models that an earlier version registered in MLflow import the class by this name.
+Bundle = ExportedModel
 
 
 def is_bundle(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.common.errors import BadBundle
-from orchestrator.results.export.bundle import FILES, Bundle, is_bundle
+from orchestrator.results.export.bundle import FILES, ExportedModel, is_bundle
 from orchestrator.results.export.bundle_files import require_folder, sha256
 
 NAME = "SHA256SUMS"
@@ -71,7 +71,7 @@ def verify(folder: Path) -> Verified:
     ]
     if problems:
         raise BadBundle(str(folder), problems)
-    Bundle.load(folder)  # config.json has digests of its own
+    ExportedModel.load(folder)  # config.json has digests of its own
     return Verified(folder, len(recorded), sha256(folder / NAME))
 
 
@@ -84,7 +84,7 @@ def _verify_without(folder: Path) -> Verified:
         raise BadBundle(str(folder), f"{NAME}: missing; without it changes of files cannot be found")
     problems = [f"{name}: added; it is not a file of this export" for name in sorted(found - set(FILES))]
     try:
-        Bundle.load(folder)
+        ExportedModel.load(folder)
     except BadBundle as bad:
         problems += bad.problems
     if problems:

@@ -18,7 +18,7 @@ from orchestrator.common.files import write_atomically
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.results.case_scores import CaseScores, worst_first
-from orchestrator.results.export.bundle import Bundle, BundleConfig
+from orchestrator.results.export.bundle import BundleConfig, ExportedModel
 from orchestrator.results.views.plots import Tile, overlay_sheet
 from orchestrator.scoring.components import count_polyps
 from orchestrator.scoring.mask_scores import score_masks
@@ -96,7 +96,7 @@ def why_left_out(
 
 
 def evaluate(
-    bundle: Bundle,
+    bundle: ExportedModel,
     cases: Sequence[Case],
     group_of: Mapping[str, str],
     on_progress: Callable[[int, int], None] | None = None,
@@ -115,7 +115,9 @@ def evaluate(
             on_progress(done, len(cases))
 
 
-def worst_sheet(bundle: Bundle, scored: Sequence[CaseScores], count: int, metric: str = "dice") -> bytes:
+def worst_sheet(
+    bundle: ExportedModel, scored: Sequence[CaseScores], count: int, metric: str = "dice"
+) -> bytes:
     """A PNG of the worst cases by one metric, with their Dice, truth and prediction outlined.
 
     Where polyps are wrong as well, images without one have half of the places at most: all of those that are wrong have

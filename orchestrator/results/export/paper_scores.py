@@ -16,7 +16,7 @@ from orchestrator.common.errors import BadData
 from orchestrator.data.cases import Case
 from orchestrator.data.images import read_grey_mask, read_image
 from orchestrator.data.resize import resize_probability
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.scoring.papers.registry import PAPER_SCORES, PaperScore, reduced
 from orchestrator.scoring.papers.score import Map, Pair, Reads
 from orchestrator.scoring.postprocess import PostProcess
@@ -71,14 +71,18 @@ def _readings(base: str) -> dict[str, PaperScore]:
     }
 
 
-def paper_scores_of(bundle: Bundle, cases: Sequence[Case], asked: Sequence[RequestedScore]) -> list[float]:
+def paper_scores_of(
+    bundle: ExportedModel, cases: Sequence[Case], asked: Sequence[RequestedScore]
+) -> list[float]:
     """The number of each score, in their order; masks are read as stored. Nothing is predicted where none is asked."""
     if not asked:
         return []
     return reduced([one.score for one in asked], _views(bundle, cases, [one.score for one in asked]))
 
 
-def _views(bundle: Bundle, cases: Sequence[Case], scores: Sequence[PaperScore]) -> Iterator[list[Pair]]:
+def _views(
+    bundle: ExportedModel, cases: Sequence[Case], scores: Sequence[PaperScore]
+) -> Iterator[list[Pair]]:
     """One pair of prediction and mask per score, image after image; the network sees each image once."""
     for case in cases:
         image, mask = read_image(case.image), read_grey_mask(case.mask)

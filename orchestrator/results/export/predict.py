@@ -14,7 +14,7 @@ from orchestrator.common.display import counted, plural
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import refuse_as_output, write_atomically
 from orchestrator.data.images import read_image, refuse_animated
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.prediction.inputs import TABLE, Inputs, find_inputs, is_video
 from orchestrator.results.export.prediction.measured import Measured, measured, table
 from orchestrator.results.export.prediction.videos import (
@@ -139,7 +139,7 @@ class PredictionOutcome:
 
 
 def predict_files(
-    bundle: Bundle,
+    bundle: ExportedModel,
     paths: Sequence[Path],
     out: Path,
     on_progress: Callable[[int, int], None] | None = None,
@@ -186,7 +186,7 @@ def predict_files(
     return found
 
 
-def _predict_image(bundle: Bundle, file: Path, place: Path, probabilities: bool) -> Predicted:
+def _predict_image(bundle: ExportedModel, file: Path, place: Path, probabilities: bool) -> Predicted:
     refuse_animated(file)
     image = read_image(file)
     probability, mask = bundle.predict(image)

@@ -26,7 +26,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from orchestrator.common.errors import BadData
 from orchestrator.data.images import read_image, refuse_animated
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 
 COLUMNS = ("image", "b64")
 ANSWERS = ("auto", "png", "rle", "array")
@@ -38,7 +38,7 @@ class PolypSegmentation(PythonModel):
     """MLflow model from RGB images to masks."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.bundle = Bundle.load(Path(context.artifacts["bundle"]))
+        self.bundle = ExportedModel.load(Path(context.artifacts["bundle"]))
 
     # MLflow makes schemas of hints and warns of their absence; of np.ndarray it makes none. Lists and tables come, too.
     def predict(

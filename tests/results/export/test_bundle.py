@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.common.errors import BadBundle
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.bundle_files import sha256
 
 
@@ -25,7 +25,7 @@ def test_all_problems_are_told_at_once(bundle_folder: Path):
     (bundle_folder / "model.safetensors").unlink()
     (bundle_folder / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(BadBundle) as caught:
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
     assert [problem.split(":")[0] for problem in caught.value.problems[:3]] == [
         "model.safetensors",
         "model_card.md",
@@ -35,7 +35,7 @@ def test_all_problems_are_told_at_once(bundle_folder: Path):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(BadBundle, match="no such folder"):
-        Bundle.load(tmp_path / "nowhere")
+        ExportedModel.load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -53,40 +53,40 @@ def test_a_config_that_cannot_be_followed_is_refused_by_key(bundle_folder: Path,
     path = bundle_folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(BadBundle, match=f"config.json: {key}"):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 def test_a_config_that_is_not_json_is_refused(bundle_folder: Path):
     (bundle_folder / "config.json").write_text("{")
     with pytest.raises(BadBundle, match=r"config\.json: Invalid JSON"):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 def test_rules_besides_the_threshold_are_read_and_kept_in_bounds(bundle_folder: Path, photo: np.ndarray):
     path = bundle_folder / "config.json"
     stored = json.loads(path.read_text())
     path.write_text(json.dumps(stored | {"post_processing": {"reference_area": 0.99}}))
-    assert not Bundle.load(bundle_folder).predict(photo)[1].any()
+    assert not ExportedModel.load(bundle_folder).predict(photo)[1].any()
     path.write_text(json.dumps(stored | {"post_processing": {"reference_area": 2}}))
     with pytest.raises(BadBundle, match=r"config\.json: reference_area must be a share"):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)])
 def test_only_rgb_bytes_are_images(exported: Path, image: np.ndarray):
     with pytest.raises(ValueError, match="expected RGB uint8"):
-        Bundle.load(exported).predict(image)
+        ExportedModel.load(exported).predict(image)
 
 
 def test_extreme_logits_become_probabilities_of_zero_and_one(exported: Path):
-    probability, _ = Bundle.load(exported).predict(np.full((4, 4, 3), 255, np.uint8))
+    probability, _ = ExportedModel.load(exported).predict(np.full((4, 4, 3), 255, np.uint8))
     assert ((probability >= 0) & (probability <= 1)).all()
 
 
 def test_loading_and_predicting_needs_no_torch(exported: Path):
     program = (
-        "import sys, numpy, pathlib; from orchestrator.results.export.bundle import Bundle;"
-        f"Bundle.load(pathlib.Path({str(exported)!r})).predict(numpy.zeros((9, 7, 3), numpy.uint8));"
+        "import sys, numpy, pathlib; from orchestrator.results.export.bundle import ExportedModel;"
+        f"ExportedModel.load(pathlib.Path({str(exported)!r})).predict(numpy.zeros((9, 7, 3), numpy.uint8));"
         "assert not {'torch', 'mlflow', 'ray', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -178,13 +178,13 @@ def test_a_graph_that_is_not_what_the_config_says_is_refused_in_words(
 ):
     spoil(bundle_folder, graph)
     with pytest.raises(BadBundle, match=why):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 def test_a_graph_that_makes_no_numbers_is_refused_when_it_runs(bundle_folder: Path, photo: np.ndarray):
     spoil(bundle_folder, graph(MEAN, node("Mul", "mean", "nan"), weights=[NAN]))
     with pytest.raises(BadBundle, match="found values that are not finite"):
-        Bundle.load(bundle_folder).predict(photo)
+        ExportedModel.load(bundle_folder).predict(photo)
 
 
 def test_a_graph_that_breaks_while_it_runs_is_refused_in_words(bundle_folder: Path, photo: np.ndarray):
@@ -194,7 +194,7 @@ def test_a_graph_that_breaks_while_it_runs_is_refused_in_words(bundle_folder: Pa
         graph(node("Reshape", "image", "seven"), weights=[seven], logits=("logits", ["b", 1, 32, 32])),
     )
     with pytest.raises(BadBundle, match=r"model\.onnx"):
-        Bundle.load(bundle_folder).predict(photo)
+        ExportedModel.load(bundle_folder).predict(photo)
 
 
 @pytest.mark.parametrize("key", ["../secret", "/etc/hostname", "pipe", "sub/model.onnx"])
@@ -203,7 +203,7 @@ def test_a_config_names_no_other_file(bundle_folder: Path, key: str):
     stored = json.loads((bundle_folder / "config.json").read_text())
     spoil(bundle_folder, sha256=stored["sha256"] | {key: "0" * 64})
     with pytest.raises(BadBundle, match="and of nothing else"):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.onnx", "model.safetensors", "model_card.md"])
@@ -211,11 +211,11 @@ def test_files_of_a_bundle_are_files_and_lie_in_it(bundle_folder: Path, tmp_path
     moved = (bundle_folder / name).rename(tmp_path / name)
     (bundle_folder / name).symlink_to(moved)
     with pytest.raises(BadBundle, match=f"{name}: is a symbolic link that leads out"):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
     (bundle_folder / name).unlink()
     os.mkfifo(bundle_folder / name)
     with pytest.raises(BadBundle, match=f"{name}: expected a file, found a pipe"):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 def test_weights_of_another_format_are_never_opened(bundle_folder: Path):
@@ -223,7 +223,7 @@ def test_weights_of_another_format_are_never_opened(bundle_folder: Path):
         (bundle_folder / "model.safetensors").write_bytes(content)
         spoil(bundle_folder)
         with pytest.raises(BadBundle, match="expected weights in the safetensors format"):
-            Bundle.load(bundle_folder)
+            ExportedModel.load(bundle_folder)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_weights_of_another_format_are_never_opened(bundle_folder: Path):
 def test_numbers_of_a_config_are_in_range_and_fit_the_files(bundle_folder: Path, config: dict, why: str):
     spoil(bundle_folder, **config)
     with pytest.raises(BadBundle, match=why):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_numbers_of_a_config_are_in_range_and_fit_the_files(bundle_folder: Path,
 def test_a_config_that_means_harm_is_refused(bundle_folder: Path, text: str):
     (bundle_folder / "config.json").write_text(text)
     with pytest.raises(BadBundle, match=r"config\.json: Invalid JSON"):
-        Bundle.load(bundle_folder)
+        ExportedModel.load(bundle_folder)
 
 
 def test_the_command_line_ends_in_one_sentence_and_exit_code_2(bundle_folder: Path, tmp_path: Path):
@@ -263,3 +263,9 @@ def test_the_command_line_ends_in_one_sentence_and_exit_code_2(bundle_folder: Pa
     words = ["predict", str(bundle_folder), str(tmp_path), "--out", str(tmp_path / "out")]
     told = CliRunner().invoke(app, words)
     assert isinstance(told.exception, BadBundle) and "found other bytes" in str(told.exception)
+
+
+def test_models_that_mlflow_has_stored_find_the_class_by_its_former_name():
+    former: dict[str, object] = {}
+    exec("from orchestrator.results.export.bundle import Bundle", former)
+    assert former["Bundle"] is ExportedModel

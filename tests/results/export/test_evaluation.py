@@ -32,7 +32,7 @@ from orchestrator.results.case_scores import (
     size_of,
     worst_first,
 )
-from orchestrator.results.export.bundle import Bundle, BundleConfig
+from orchestrator.results.export.bundle import BundleConfig, ExportedModel
 from orchestrator.results.export.evaluation import (
     NEAR_DUPLICATE,
     RELATED,
@@ -70,7 +70,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def scored(exported: Path, drawn: Dataset) -> list[CaseScores]:
-    return list(evaluate(Bundle.load(exported), drawn.cases, groups(drawn)))
+    return list(evaluate(ExportedModel.load(exported), drawn.cases, groups(drawn)))
 
 
 def groups(*datasets: Dataset, near_duplicates: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
@@ -203,7 +203,7 @@ def test_a_mask_moved_by_three_pixels_is_three_pixels_away():
 def test_scores_are_those_of_the_masks_that_the_bundle_predicts(
     exported: Path, drawn: Dataset, scored: list[CaseScores]
 ):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     for one, case in zip(scored, drawn.cases, strict=True):
         truth = cv2.imread(str(case.mask), cv2.IMREAD_GRAYSCALE) > 127
         image = cv2.cvtColor(cv2.imread(str(case.image)), cv2.COLOR_BGR2RGB)
@@ -277,7 +277,7 @@ def test_every_image_is_a_row_of_the_csv(scored: list[CaseScores], tmp_path: Pat
 
 def test_the_sheet_of_the_worst_is_a_picture(exported: Path, scored: list[CaseScores]):
     picture = cv2.imdecode(
-        np.frombuffer(worst_sheet(Bundle.load(exported), scored, 5), np.uint8), cv2.IMREAD_COLOR
+        np.frombuffer(worst_sheet(ExportedModel.load(exported), scored, 5), np.uint8), cv2.IMREAD_COLOR
     )
     assert picture.shape[1] > picture.shape[0] > 100
 

@@ -23,7 +23,7 @@ from orchestrator.cli import main
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
 from orchestrator.data.splits.plan import five_fold, make_plan
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.views.study_scores import board
@@ -165,7 +165,7 @@ def test_an_ensemble_of_folds_is_one_bundle_with_an_honest_card(
     line = f"best formula --ensemble folds --export {folder} --champion --tracking-uri {mlflow_uri} --json"
     told = json.loads(run(line, tiny))
     assert len(told["members"]) == 2 and told["scores"][-1]["name"] == "hold-out test"
-    bundle = Bundle.load(folder)
+    bundle = ExportedModel.load(folder)
     assert (bundle.config.members, bundle.config.tta) == (2, "flips")
     card = " ".join((folder / "model_card.md").read_text().split())
     assert (

@@ -9,16 +9,16 @@ import pytest
 from orchestrator.common.errors import BadData
 from orchestrator.data.cases import Dataset
 from orchestrator.data.images import read_grey_mask, read_image
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.paper_scores import asked_for, paper_scores_of
 from orchestrator.scoring.papers.registry import PAPER_SCORES
 
 
-def scores(bundle: Bundle, dataset: Dataset, *names: str) -> list[float]:
+def scores(bundle: ExportedModel, dataset: Dataset, *names: str) -> list[float]:
     return paper_scores_of(bundle, dataset.cases, asked_for(names, len(dataset.cases)))
 
 
-def predictions(bundle: Bundle, dataset: Dataset, index: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def predictions(bundle: ExportedModel, dataset: Dataset, index: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Probability maps (index 0) or masks (index 1) of all cases, with the masks as stored."""
     return [
         (np.asarray(bundle.predict(read_image(case.image))[index], np.float32), read_grey_mask(case.mask))
@@ -29,7 +29,7 @@ def predictions(bundle: Bundle, dataset: Dataset, index: int) -> list[tuple[np.n
 def test_the_endocv_toolbox_scores_the_exported_mask_and_the_map_only_where_asked(
     exported: Path, drawn: Dataset
 ):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     masks, maps = predictions(bundle, drawn, 1), predictions(bundle, drawn, 0)
     of_mask, of_map = scores(bundle, drawn, "ppv_endocv", "ppv_endocv@map")
     assert of_mask == PAPER_SCORES["ppv_endocv"](masks) == scores(bundle, drawn, "ppv_endocv@mask")[0]
@@ -37,7 +37,7 @@ def test_the_endocv_toolbox_scores_the_exported_mask_and_the_map_only_where_aske
 
 
 def test_pranets_scores_read_the_map_and_those_of_uacanet_cut_it(exported: Path, drawn: Dataset):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     found = dict(
         zip(
             names := ("dice_pranet", "dice_pranet@mask", "dice_uacanet", "weighted_f_pranet"),
@@ -56,7 +56,7 @@ def test_pranets_scores_read_the_map_and_those_of_uacanet_cut_it(exported: Path,
 def test_programs_that_score_at_a_size_of_their_own_get_the_networks_map_at_that_size(
     exported: Path, drawn: Dataset, name: str, size: int
 ):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     pairs = [
         (cv2.resize(bundle.network_map(read_image(case.image)), (size, size)), read_grey_mask(case.mask))
         for case in drawn.cases
@@ -78,4 +78,4 @@ def test_all_that_is_wrong_with_the_names_is_said_at_once():
 
 
 def test_nothing_is_predicted_where_no_score_is_asked_for(exported: Path, drawn: Dataset):
-    assert scores(Bundle.load(exported), drawn) == []
+    assert scores(ExportedModel.load(exported), drawn) == []

@@ -20,7 +20,7 @@ from orchestrator import models
 from orchestrator.cli import app
 from orchestrator.common.errors import BadData, BadMachine
 from orchestrator.data.spelling import folded
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.predict import predict_files
 from orchestrator.results.export.prediction.device import TorchSession, network_of, on_device
 from orchestrator.results.export.prediction.inputs import find_inputs, unique_names
@@ -44,7 +44,7 @@ def images(tmp_path: Path, photo: np.ndarray) -> Path:
 def test_every_image_gets_a_mask_of_its_size_and_an_overlay(
     exported: Path, images: Path, photo, tmp_path: Path
 ):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     first, second = predict_files(bundle, [images], tmp_path / "out").done
     assert (first.mask.name, second.mask.name) == ("a_mask.png", "b_mask.png")
     written = cv2.imread(str(first.mask), cv2.IMREAD_UNCHANGED)
@@ -55,14 +55,14 @@ def test_every_image_gets_a_mask_of_its_size_and_an_overlay(
 
 def test_progress_counts_every_image(exported: Path, images: Path, tmp_path: Path):
     seen: list[tuple[int, int]] = []
-    predict_files(Bundle.load(exported), [images], tmp_path / "out", lambda *step: seen.append(step))
+    predict_files(ExportedModel.load(exported), [images], tmp_path / "out", lambda *step: seen.append(step))
     assert seen == [(1, 2), (2, 2)]
 
 
 def test_files_that_do_not_decode_are_named_after_the_others_are_done(exported: Path, images: Path, tmp_path):
     (images / "broken.png").write_bytes(b"nothing")
     (images / "empty.jpg").write_bytes(b"")
-    found = predict_files(Bundle.load(exported), [images], tmp_path / "out")
+    found = predict_files(ExportedModel.load(exported), [images], tmp_path / "out")
     assert [path.name for path in found.failed] == ["broken.png", "empty.jpg"]
     assert (
         "the file" not in "".join(found.failed.values())
@@ -79,7 +79,7 @@ def test_results_lie_as_the_images_do_and_every_kind_of_image_is_found(
     (images / "sub" / "deep").mkdir(parents=True)
     for name in ("w.webp", "sub/x.JPG", "sub/deep/a.png", "sub/deep/a.bmp", "sub/t.TIF"):
         Image.fromarray(photo).save(images / name)
-    found = predict_files(Bundle.load(exported), [images], tmp_path / "out")
+    found = predict_files(ExportedModel.load(exported), [images], tmp_path / "out")
     names = {one.mask.relative_to(tmp_path / "out").as_posix() for one in found.done}
     deep = {"sub/deep/a.bmp_mask.png", "sub/deep/a.png_mask.png"}
     assert names == {"a_mask.png", "b_mask.png", "w_mask.png", "sub/x_mask.png", "sub/t_mask.png"} | deep
@@ -98,7 +98,7 @@ def test_what_is_passed_over_is_counted_and_named_with_the_way_out(images: Path)
 def test_an_animation_is_not_predicted_by_its_first_picture(exported: Path, tmp_path: Path):
     first, second = (Image.fromarray(np.full((40, 40, 3), n, np.uint8)) for n in (9, 99))
     first.save(tmp_path / "a.png", save_all=True, append_images=[second])
-    found = predict_files(Bundle.load(exported), [tmp_path / "a.png"], tmp_path / "out")
+    found = predict_files(ExportedModel.load(exported), [tmp_path / "a.png"], tmp_path / "out")
     assert "found an animation of 2" in found.failed[tmp_path / "a.png"]
 
 
@@ -135,7 +135,7 @@ def test_a_video_becomes_a_video_of_masks_and_one_to_look_at_at_its_rate(
 ):
     seen: list[tuple[int, int]] = []
     source = clip(tmp_path / "clip.avi", [photo, photo[::-1].copy(), 255 - photo])
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     (video,) = predict_files(
         bundle, [source], tmp_path / "out", lambda *step: seen.append(step), probabilities=True
     ).videos
@@ -173,7 +173,7 @@ def late(path: Path, image: np.ndarray) -> Path:
 
 def test_frames_of_a_video_whose_rate_varies_have_their_own_times(exported: Path, tmp_path: Path):
     source = late(tmp_path / "late.mkv", np.zeros((40, 56, 3), np.uint8))
-    found = predict_files(Bundle.load(exported), [source], tmp_path / "out")
+    found = predict_files(ExportedModel.load(exported), [source], tmp_path / "out")
     rows = csv.DictReader((tmp_path / "out" / "polyps.csv").read_text().splitlines())
     assert [row["seconds"] for row in rows] == ["0.000", "0.040", "0.080", "0.620", "0.660", "0.700"]
     assert "its frame rate varies" in " ".join(found.lines()) and "up to 0.50 s off" in " ".join(
@@ -189,7 +189,7 @@ def test_frames_of_a_file_without_times_are_timed_by_the_rate_and_that_is_said()
 def test_a_folder_that_cannot_be_made_is_named(exported: Path, images: Path, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BadData, match=r"--out .*file/out: expected a folder at .*file, found a file"):
-        predict_files(Bundle.load(exported), [images], tmp_path / "file" / "out")
+        predict_files(ExportedModel.load(exported), [images], tmp_path / "file" / "out")
 
 
 def test_a_video_of_odd_size_loses_no_row_and_no_column(exported: Path, photo, tmp_path: Path):
@@ -200,7 +200,7 @@ def test_a_video_of_odd_size_loses_no_row_and_no_column(exported: Path, photo, t
     video = cv2.VideoWriter(str(source), cv2.CAP_OPENCV_MJPEG, code, 10.0, (width, height))
     video.write(odd)
     video.release()
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     done = predict_files(bundle, [source], tmp_path / "out")
     (given,), (mask,) = frames_of(source)[0], frames_of(tmp_path / "out" / "odd_mask.mkv")[0]
     assert given.shape[:2] == (height, width) and mask.shape[:2] == (height + 1, width + 1)
@@ -219,7 +219,7 @@ def test_a_video_that_breaks_off_or_is_none_is_named_and_leaves_nothing(
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mov").touch()
     (tmp_path / "a.png").write_bytes(png(photo))
-    found = predict_files(Bundle.load(exported), [tmp_path], tmp_path / "out")
+    found = predict_files(ExportedModel.load(exported), [tmp_path], tmp_path / "out")
     told = {path.name: why for path, why in found.failed.items()}
     assert told["empty.mov"] == "it is empty (0 bytes)" and "does not decode as a video" in told["text.mp4"]
     assert "expected 30 frames" in told["cut.avi"]
@@ -251,7 +251,7 @@ def test_a_table_has_the_area_and_the_number_of_polyps_of_every_image(
     exported: Path, images: Path, tmp_path: Path
 ):
     clip(images / "c.avi", [np.zeros((40, 56, 3), np.uint8)] * 2, rate=5)
-    found = predict_files(Bundle.load(exported), [images], tmp_path / "out")
+    found = predict_files(ExportedModel.load(exported), [images], tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "polyps.csv").read_text().splitlines()))
     assert [(Path(row["file"]).name, row["frame"], row["seconds"]) for row in rows] == [
         *(("a.png", "", ""), ("b.png", "", "")),
@@ -263,7 +263,7 @@ def test_a_table_has_the_area_and_the_number_of_polyps_of_every_image(
 
 
 def test_maps_of_probabilities_have_sixteen_bits(exported: Path, images: Path, photo, tmp_path: Path):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     first, _ = predict_files(bundle, [images], tmp_path / "out", probabilities=True).done
     stored = cv2.imread(str(first.probability), cv2.IMREAD_UNCHANGED)
     assert stored.dtype == np.uint16 and first.probability.name == "a_probability.png"
@@ -285,7 +285,7 @@ def test_the_weights_of_a_bundle_predict_in_pytorch_what_its_graph_does(photo: n
         held_out=(),
         card="",
     )
-    bundle = Bundle.load(folder)
+    bundle = ExportedModel.load(folder)
     moved = replace(bundle, session=TorchSession(network_of(bundle), torch.device("cpu")))
     np.testing.assert_allclose(moved.predict(photo)[0], bundle.predict(photo)[0], atol=1e-5)
     assert on_device(bundle, "cpu") == (bundle, "the CPU (ONNX Runtime)")
@@ -294,8 +294,8 @@ def test_the_weights_of_a_bundle_predict_in_pytorch_what_its_graph_does(photo: n
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_no_reason_to_take_the_cpu_in_silence(exported: Path):
     with pytest.raises(BadMachine, match="expected a GPU"):
-        on_device(Bundle.load(exported), "cuda")
-    assert on_device(Bundle.load(exported), "auto")[1].startswith("the CPU")
+        on_device(ExportedModel.load(exported), "cuda")
+    assert on_device(ExportedModel.load(exported), "auto")[1].startswith("the CPU")
 
 
 def test_paths_without_images_are_all_named_before_anything_is_written(
@@ -303,7 +303,9 @@ def test_paths_without_images_are_all_named_before_anything_is_written(
 ):
     (tmp_path / "bare").mkdir()
     with pytest.raises(BadData) as caught:
-        predict_files(Bundle.load(exported), [images, tmp_path / "bare", tmp_path / "gone"], tmp_path / "out")
+        predict_files(
+            ExportedModel.load(exported), [images, tmp_path / "bare", tmp_path / "gone"], tmp_path / "out"
+        )
     assert len(caught.value.problems) == 2 and not (tmp_path / "out").exists()
 
 
@@ -312,7 +314,7 @@ def test_an_image_is_never_replaced_by_a_mask_or_an_overlay(exported: Path, imag
         (images / name).write_bytes((images / "a.png").read_bytes())
     before = sorted(images.iterdir())
     with pytest.raises(BadData) as refused:
-        predict_files(Bundle.load(exported), [images], images)
+        predict_files(ExportedModel.load(exported), [images], images)
     assert [Path(problem.split()[0]).name for problem in refused.value.problems] == [
         "a_mask.png",
         "b_overlay.png",
@@ -321,7 +323,7 @@ def test_an_image_is_never_replaced_by_a_mask_or_an_overlay(exported: Path, imag
 
 
 def test_results_of_an_earlier_run_below_the_images_are_no_images(exported: Path, images: Path):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     first, second = (predict_files(bundle, [images], images / "out") for _ in range(2))
     assert first.done == second.done and len(first.done) == 2
     assert "out (where results go, with 5 files)" in second.inputs.passed_over_line()
@@ -329,7 +331,7 @@ def test_results_of_an_earlier_run_below_the_images_are_no_images(exported: Path
 
 @pytest.mark.parametrize("out", [str, os.path.relpath])
 def test_results_between_the_images_are_no_images_the_next_time(exported: Path, images: Path, out):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     (images / "broken.png").unlink(missing_ok=True)
     first, second = (predict_files(bundle, [images], Path(out(images))) for _ in range(2))
     assert [one.image for one in first.done] == [one.image for one in second.done]
@@ -338,7 +340,7 @@ def test_results_between_the_images_are_no_images_the_next_time(exported: Path, 
 
 @pytest.mark.parametrize("first", ["masks", "."])
 def test_results_of_an_earlier_run_in_another_folder_are_no_images(exported: Path, images: Path, first: str):
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     good = find_inputs([images]).images
     (images / "broken.png").unlink(missing_ok=True)
     before = predict_files(bundle, [images], images / first, probabilities=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from orchestrator.common.errors import BadBundle
 from orchestrator.common.faults import machine_fault
 from orchestrator.data.resize import resize_image, resize_probability
-from orchestrator.results.export.bundle import FILES, Bundle
+from orchestrator.results.export.bundle import FILES, ExportedModel
 from orchestrator.results.export.write import (
     Prediction,
     export_onnx,
@@ -86,7 +86,7 @@ def test_an_export_that_disagrees_with_torch_is_refused(tmp_path: Path):
 def test_prediction_is_that_of_torch_at_the_size_of_the_image(
     exported: Path, network: nn.Module, photo: np.ndarray
 ):
-    probability, mask = Bundle.load(exported).predict(photo)
+    probability, mask = ExportedModel.load(exported).predict(photo)
     small = torch.from_numpy(resize_image(photo, 32)).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         expected = resize_probability(network(small)[0].sigmoid()[0, 0].numpy(), 40, 56)
@@ -111,7 +111,7 @@ def test_several_networks_become_one_that_averages_their_probabilities(
         held_out=(),
         card="# Card\n",
     )
-    bundle = Bundle.load(folder)
+    bundle = ExportedModel.load(folder)
     assert (bundle.config.members, bundle.config.tta) == (2, "flips")
     small = torch.from_numpy(resize_image(photo, 32)).permute(2, 0, 1)[None] / 255
     looks = [
@@ -134,14 +134,14 @@ def test_networks_too_large_for_onnx_are_refused_before_anything_is_written(
 
 
 def test_the_mask_follows_the_rule_of_256_bins(exported: Path, photo: np.ndarray):
-    probability, mask = Bundle.load(exported).predict(photo)
+    probability, mask = ExportedModel.load(exported).predict(photo)
     bins = np.minimum(np.floor(probability.astype(np.float64) * 256), 255)
     assert (mask == (bins >= 131)).all()
 
 
 def test_an_older_export_is_replaced(bundle_folder: Path, network: nn.Module):
     export(bundle_folder, network, threshold=0.25)
-    assert Bundle.load(bundle_folder).config.threshold == 0.25
+    assert ExportedModel.load(bundle_folder).config.threshold == 0.25
     assert list(bundle_folder.parent.iterdir()) == [bundle_folder]
 
 

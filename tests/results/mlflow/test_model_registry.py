@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from orchestrator.common.errors import BadMachine, BadStudy
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.card.facts import TrainingFacts
 from orchestrator.results.export.exported_network import Network
 from orchestrator.results.mlflow.client import connect
@@ -93,7 +93,7 @@ print(sys.modules["orchestrator"].__file__)
     assert "/code/orchestrator/" in done.stdout
     masks = np.load(tmp_path / "masks.npy")
     assert masks.dtype == np.uint8 and masks.max() == 1
-    bundle = Bundle.load(exported)
+    bundle = ExportedModel.load(exported)
     np.testing.assert_array_equal(masks, np.stack([bundle.predict(image)[1] for image in batch]))
 
 

@@ -23,7 +23,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.model_registry import _saved_model
 
@@ -69,7 +69,7 @@ def mask_of_runs(answer: dict[str, Any]) -> np.ndarray:
 def test_files_of_several_kinds_and_sizes_are_answered_with_masks(model, exported: Path, photo: np.ndarray):
     images = [photo, photo[:30], 255 - photo]
     texts = [text_of(image, kind) for image, kind in zip(images, ("PNG", "TIFF", "BMP"), strict=True)]
-    expected = [Bundle.load(exported).predict(image)[1] for image in images]
+    expected = [ExportedModel.load(exported).predict(image)[1] for image in images]
     for given in (texts, {"image": texts}, {"b64": np.array(texts)}, pd.DataFrame({"image": texts})):
         for answer, mask in zip(model.predict(given), expected, strict=True):
             np.testing.assert_array_equal(mask_of(answer), mask * np.uint8(255))
@@ -79,12 +79,12 @@ def test_files_of_several_kinds_and_sizes_are_answered_with_masks(model, exporte
 
 def test_runs_are_those_of_the_columns(model, exported: Path, photo: np.ndarray):
     (answer,) = model.predict([text_of(photo)], params={"answer": "rle"})
-    np.testing.assert_array_equal(mask_of_runs(answer), Bundle.load(exported).predict(photo)[1])
+    np.testing.assert_array_equal(mask_of_runs(answer), ExportedModel.load(exported).predict(photo)[1])
 
 
 def test_nested_lists_are_images_as_well(model, exported: Path, photo: np.ndarray):
     masks = model.predict(np.stack([photo]).astype(np.int64))
-    np.testing.assert_array_equal(masks[0], Bundle.load(exported).predict(photo)[1])
+    np.testing.assert_array_equal(masks[0], ExportedModel.load(exported).predict(photo)[1])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def asked(url: str, **body: Any) -> Any:
 def test_a_server_takes_an_image_file_and_answers_with_a_png_or_runs(
     server: str, exported: Path, photo: np.ndarray
 ):
-    expected = Bundle.load(exported).predict(photo)[1]
+    expected = ExportedModel.load(exported).predict(photo)[1]
     for body in (
         {"inputs": [text_of(photo)]},
         {"instances": [{"b64": text_of(photo)}]},

@@ -1,4 +1,4 @@
-"""Steps before and after the network in pipeline.onnx, in ONNX Script: the same as in `Bundle.predict`.
+"""Steps before and after the network in pipeline.onnx, in ONNX Script: the same as in `ExportedModel.predict`.
 
 ONNX has no area average, and its linear interpolation does not round as OpenCV's does. So both are written out: each
 output pixel is a weighted sum of the pixels that it covers, or of its four neighbours. Of the two, the one that an

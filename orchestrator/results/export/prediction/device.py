@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.common.errors import BadBundle, BadMachine
-from orchestrator.results.export.bundle import Bundle, MemberNetwork
+from orchestrator.results.export.bundle import ExportedModel, MemberNetwork
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ Wanted = Literal["auto", "cpu", "cuda"]
 DRIVER = Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg")  # the last one: WSL
 
 
-def on_device(bundle: Bundle, wanted: Wanted) -> tuple[Bundle, str]:
+def on_device(bundle: ExportedModel, wanted: Wanted) -> tuple[ExportedModel, str]:
     """The bundle on a device, and its name. auto: a GPU if there is one. `BadMachine`: cuda without a GPU."""
     if wanted == "cpu" or (wanted == "auto" and not any(path.exists() for path in DRIVER)):
         return bundle, "the CPU (ONNX Runtime)"
@@ -54,7 +54,7 @@ class TorchSession:
         return [logits.float().cpu().numpy()]
 
 
-def network_of(bundle: Bundle) -> nn.Module:
+def network_of(bundle: ExportedModel) -> nn.Module:
     """The network of a bundle, or the mean of several. `BadBundle`: this version has no such network."""
     from safetensors.torch import load_file
 
@@ -74,7 +74,7 @@ def network_of(bundle: Bundle) -> nn.Module:
     return averaged(networks, config.tta, [member.share for member in config.networks] or None)
 
 
-def _rebuilt(bundle: Bundle, member: MemberNetwork, weights: Mapping[str, Any]) -> nn.Module:
+def _rebuilt(bundle: ExportedModel, member: MemberNetwork, weights: Mapping[str, Any]) -> nn.Module:
     from orchestrator.search.fit_jobs import rebuilt
 
     try:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from orchestrator.common.errors import BadData
 from orchestrator.common.files import partial_of
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.prediction.measured import Measured, measured
 from orchestrator.results.views.overlay import outlined
 
@@ -57,7 +57,7 @@ class PredictedVideo:
 
 
 def predict_video(
-    bundle: Bundle,
+    bundle: ExportedModel,
     video: Path,
     name: Path,
     on_frame: Callable[[int], None],

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.common.errors import BadBundle
 from orchestrator.data.cases import Dataset
-from orchestrator.results.export.bundle import FILES, Bundle
+from orchestrator.results.export.bundle import FILES, ExportedModel
 from orchestrator.results.export.checksums import verify
 from orchestrator.results.export.formats.fewer_bits import StudyImages, write_half, write_int8
 from orchestrator.results.export.formats.names import FORMATS, format_lines
@@ -75,7 +75,7 @@ def test_fewer_bits_take_the_same_inputs_and_their_loss_of_dice_is_that_of_the_m
 
     from orchestrator.data.images import read_image, read_mask
 
-    bundle = Bundle.load(full)
+    bundle = ExportedModel.load(full)
     other = replace(bundle, session=onnxruntime.InferenceSession(full / name))
     dice = [
         [
@@ -185,7 +185,7 @@ def test_a_list_that_leaves_out_a_file_that_every_export_has_is_no_list_of_one(s
 def test_an_export_without_digests_loads_and_is_verified_as_far_as_it_goes(bundle_folder: Path):
     for name in ("SHA256SUMS", "predict.py", "formats.json"):
         (bundle_folder / name).unlink()
-    Bundle.load(bundle_folder)
+    ExportedModel.load(bundle_folder)
     assert "kept no digests of config.json, model_card.md" in verify(bundle_folder).sentence()
     (bundle_folder / "notes.txt").touch()
     with pytest.raises(BadBundle, match=r"notes\.txt: added"):

@@ -21,7 +21,7 @@ from orchestrator import models
 from orchestrator.common.errors import BadBundle, BadData
 from orchestrator.data.images import read_image
 from orchestrator.data.resize import resize_image, resize_probability
-from orchestrator.results.export.bundle import Bundle
+from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.formats import standalone
 from orchestrator.results.export.formats.names import formats_of
 from orchestrator.results.export.formats.pipeline import pipeline
@@ -79,7 +79,7 @@ def bundle(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.mark.parametrize("masks", RULES)
 def test_a_pipeline_makes_our_masks_at_every_size(bundle: Path, masks: PostProcess):
-    ours = Bundle.load(bundle)
+    ours = ExportedModel.load(bundle)
     run = session_of(pipeline(onnx.load(bundle / "model.onnx"), SIDE, 255, masks, {}))
     areas, differ = [], 0
     for seed, shape in enumerate(SHAPES):
@@ -172,7 +172,7 @@ def test_predict_py_gives_the_masks_of_predict_with_numpy_onnxruntime_and_pillow
     for seed, (name, shape) in enumerate(zip(names, SHAPES, strict=False)):
         Image.fromarray(frame(*shape, seed)).save(images / name)
     (images / "broken.png").write_bytes(b"nothing")
-    ours = predict_files(Bundle.load(bundle), [images], tmp_path / "ours")
+    ours = predict_files(ExportedModel.load(bundle), [images], tmp_path / "ours")
     done = predict_py(bundle, [images], tmp_path / "theirs", tmp_path)
     assert done.returncode == 2 and "5 masks" in done.stdout and "broken.png" in done.stderr, done.stderr
     for one in ours.done:
@@ -192,7 +192,7 @@ def test_masks_that_predict_py_left_in_another_folder_are_images_neither_to_it_n
         done = predict_py(bundle, [images], images / out, tmp_path)
         assert done.returncode == 0 and "1 masks" in done.stdout, done.stderr
     assert "results of an earlier run: a_mask.png, polyps.csv" in done.stderr
-    ours = predict_files(Bundle.load(bundle), [images], images / "third")
+    ours = predict_files(ExportedModel.load(bundle), [images], images / "third")
     assert [one.image.name for one in ours.done] == ["a.png"]
 
 
@@ -205,7 +205,7 @@ def test_predict_py_names_masks_and_passes_over_files_as_predict_does(bundle: Pa
     Image.fromarray(frame(20, 25)).save(right / "a.png")
     (left / "loop").symlink_to(left)
     Image.new("1", (14_000, 14_000)).save(left / "bomb.png")
-    ours = predict_files(Bundle.load(bundle), [left, right], tmp_path / "ours")
+    ours = predict_files(ExportedModel.load(bundle), [left, right], tmp_path / "ours")
     for _ in range(2):  # masks of the first time are no images of the second
         done = predict_py(bundle, [left, right], left / "out", site)
         assert done.returncode == 2 and "4 masks" in done.stdout, done.stderr
@@ -248,7 +248,7 @@ def test_a_network_of_ours_becomes_a_pipeline(name: str, tmp_path: Path):
     network = models.build(name, **small, **pretrained)
     folder = export(tmp_path / "bundle", network, side=models.stride(name) * (2 if name == "unet" else 4))
     image = frame(75, 130)
-    expected, _ = Bundle.load(folder).predict(image)
+    expected, _ = ExportedModel.load(folder).predict(image)
     (found,) = session_of(folder / "pipeline.onnx").run(["probability"], {"image": image})
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
@@ -256,7 +256,7 @@ def test_a_network_of_ours_becomes_a_pipeline(name: str, tmp_path: Path):
 @pytest.mark.skipif("POLYP_DATA" not in os.environ, reason="POLYP_DATA names no folder with real images")
 def test_a_pipeline_makes_our_masks_of_real_images(network: nn.Module, tmp_path: Path):
     folder = export(tmp_path / "bundle", network, side=352)
-    ours, run = Bundle.load(folder), session_of(folder / "pipeline.onnx")
+    ours, run = ExportedModel.load(folder), session_of(folder / "pipeline.onnx")
     same = total = 0
     for files in (sorted(one.iterdir()) for one in Path(os.environ["POLYP_DATA"]).glob("*/images")):
         for file in files[:: max(1, len(files) // 12)]:
