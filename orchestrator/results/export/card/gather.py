@@ -14,6 +14,7 @@ from orchestrator.results.report.figures.champion import calibration_error
 from orchestrator.results.report.gather import study_facts
 from orchestrator.results.views.study_scores import outside_label
 from orchestrator.scoring.metrics import METRICS, OF_MASKS
+from orchestrator.search.race.rules import RULES
 from orchestrator.search.records.fit_records import FitRecord, scored_as
 from orchestrator.search.records.trial_score import TrialScore
 from orchestrator.search.store.snapshot import StudySnapshot
@@ -97,7 +98,7 @@ def _search(study: StudyFacts) -> Iterator[str]:
     by_state = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     race = (
         "every trial got all folds"
-        if study.race == "none"
+        if RULES[study.race].trains_all_folds
         else f"trials were stopped by the race `{study.race}`"
     )
     yield (
