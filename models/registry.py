@@ -66,13 +66,13 @@ def register(
     return add
 
 
-def own_network(name: str, beside: Path | None = None) -> NetworkFile:
+def own_network(name: str, folder: Path | None = None) -> NetworkFile:
     """The file of a network of the user's own, `module:function`, once it was run and has registered the network.
 
-    `beside`: the folder in which the file is looked for first; default: the current one. ValueError: there is no such
+    `folder`: where the file is looked for first; default: the current folder. ValueError: there is no such
     file, or what it defines is no network.
     """
-    file = given(name, beside or Path())
+    file = given(name, folder or Path())
     _registered(file)
     return file
 

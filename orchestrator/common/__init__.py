@@ -1,1 +1,1 @@
-"""Errors, files, signals and process properties: used by every room, without using any other."""
+"""Errors, files, signals and process properties: used by every package, without using any other."""

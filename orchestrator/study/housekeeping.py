@@ -271,8 +271,8 @@ def _lives(pid: int) -> bool:
 
 
 def _leftovers(home: Path) -> Iterator[Freeable]:
-    for room in ("studies", "datasets", "derived"):
-        for folder in (home / room).glob(f"{REMOVED}*"):
+    for kind in ("studies", "datasets", "derived"):
+        for folder in (home / kind).glob(f"{REMOVED}*"):
             yield _of_nobody("removed, but not completely", folder)
 
 

@@ -26,7 +26,7 @@ from orchestrator.search.space.scalars import (
 MOST_STEPS = 1_000_000_000
 MOST_SHOWN = 10
 MOST_LISTED = 40  # of a choice, where it is described
-BESIDE = 1e-8  # of a step: so far from it a value may be, as in Optuna
+OFF_GRID = 1e-8  # of a step: the most that a value may be away from the grid, as in Optuna
 End = Literal["lower", "upper"]
 AT_END = 0.02
 
@@ -160,7 +160,7 @@ class Uniform(Distribution):
 
     def _on_grid(self, value: float) -> bool:
         steps = self._steps(value)
-        return abs(steps - round(steps)) < BESIDE
+        return abs(steps - round(steps)) < OFF_GRID
 
     def draw(self, trial: BaseTrial, name: str) -> float:
         return trial.suggest_float(name, *self.bounds, step=self.step)
