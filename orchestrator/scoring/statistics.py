@@ -1,9 +1,7 @@
 """Intervals and tests for means over images, where images of one patient or video are correlated.
 
-Three intervals of a mean over images: `cluster_interval` treats groups as the sampling units and is the one to report;
-`image_interval` treats images as independent, correct only if each has its own group; `fold_interval` is Student's t
-over fold means, which treats overlapping folds as independent. tests/benchmarks/interval_coverage.py measures their
-coverage.
+`cluster_interval` of a mean treats groups as the sampling units. tests/benchmarks/interval_coverage.py measures its
+coverage, and that of intervals which treat images or folds as independent.
 """
 
 from __future__ import annotations
@@ -139,27 +137,6 @@ def cluster_interval(
     error, reach = _cluster_error(sums, sizes), _jackknife_reach(sums, sizes, tail)
     ends = min(mean - high * error, mean - reach), max(mean - low * error, mean + reach)
     return float(max(ends[0], np.min(values))), float(min(ends[1], np.max(values)))
-
-
-def image_interval(
-    values: NDArray[np.floating], *, confidence: float = 0.95, seed: int = 0, num_resamples: int = 2000
-) -> tuple[float, float]:
-    """`cluster_interval` with every image as a group of its own: too narrow if images are correlated."""
-    own = [str(number) for number in range(len(values))]
-    return cluster_interval(values, own, confidence=confidence, seed=seed, num_resamples=num_resamples)
-
-
-def fold_interval(fold_means: ArrayLike, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t interval over the means of K folds, the usual source of "mean ± std" in tables.
-
-    It treats folds as independent, which they are not: for comparison with papers. (-inf, inf) for a single fold.
-    ValueError: no folds, a mean that is not finite.
-    """
-    means = _finite(fold_means)
-    if len(means) == 1:
-        return -np.inf, np.inf
-    reach = stdtrit(len(means) - 1, (1 + confidence) / 2) * means.std(ddof=1) / np.sqrt(len(means))
-    return float(means.mean() - reach), float(means.mean() + reach)
 
 
 def paired_difference(

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from orchestrator import models
 from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.importing.dataset import add_dataset
-from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.scoring.threshold import best_threshold, curve
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.training.checkpoint import load_checkpoint
@@ -101,7 +101,7 @@ def train_all(options: argparse.Namespace, home: Path) -> list[list[Scored]]:
     """scored[seed][fit]."""
     dataset = prepare(home, options.data, options.cases)
     cases = cached_cases([dataset], options.size, home / "cache")
-    plan = five_fold([dataset], seed=0, holdout=0, num_folds=options.folds)
+    plan = make_plan(f"k-fold:{options.folds}", [dataset], seed=0, holdout=0)
     space = parse_space(SPACE.format(channels=options.channels, size=options.size, epochs=options.epochs))
     recipe = space.configuration({**space.fixed, "learning_rate": options.rate}).recipe
     found: list[list[Scored]] = []

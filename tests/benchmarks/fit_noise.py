@@ -43,7 +43,7 @@ from orchestrator.data.cache.frames import CachedCases, cached_cases
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
@@ -88,7 +88,7 @@ def train_all(
     home: Path, dataset: Dataset, rates: Sequence[float], num_seeds: int, epochs: int
 ) -> list[list[list[FitOutcome]]]:
     """outcome[setting][seed][fold]."""
-    plan = five_fold([dataset], seed=0, holdout=0)
+    plan = make_plan("five-fold", [dataset], seed=0, holdout=0)
     space = parse_space(SPACE.format(epochs=epochs))
     cases = cached_cases([dataset], 64, home / "cache")
     found: list[list[list[FitOutcome]]] = []

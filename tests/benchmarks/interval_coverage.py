@@ -10,7 +10,7 @@ percentiles       Percentiles of the means of drawn groups, their level widened 
                   of groups: what `cluster_interval` was before.
 images            `image_interval`, which takes every image for independent.
 folds             `fold_interval`: Student's t over the means of five folds that keep groups together.
-folds by image    The same over five folds dealt image by image, as most published splits are.
+folds by image    The same over five folds made image by image, as most published splits are.
 
 A coverage below 95 % is an interval too narrow: a claim too bold. The folds here share no training, so what they cover
 is the best case for them. Nothing is asserted; tests/scoring/test_statistics.py holds a short form of this.
@@ -28,11 +28,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
 from clustered import LONG_ONES_LOWER, POPULATIONS, Population
+from independent_intervals import fold_interval, image_interval
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from orchestrator.scoring.statistics import cluster_interval, fold_interval, image_interval
+from orchestrator.scoring.statistics import cluster_interval
 
 FOLDS = 5
 

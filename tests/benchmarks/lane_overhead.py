@@ -193,7 +193,7 @@ def lanes(width: int, num_fits: int, folder: Path) -> Measured:
     watch = Stopwatch()
     shape = shape_lanes(ray.nodes(), Machine(workers_per_fit=width, num_lanes=1))
     with Lanes(tiny_fit.perform, shape, folder) as warm:
-        while not ray.get(warm.dispatcher.num_ready.remote()):
+        while not ray.get(warm.dispatcher.count.remote())[0]:
             time.sleep(0.01)
         watch.first_fit = time.perf_counter()
         for number in range(num_fits):

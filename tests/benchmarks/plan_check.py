@@ -29,7 +29,7 @@ from rich.table import Table
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.ray_cluster.machine import Machine, cluster, shape_lanes
 from orchestrator.search.choices import RuleName
@@ -98,7 +98,7 @@ def check(
 ) -> Checked:
     """Forecast a study, then run it."""
     machine = Machine("local", "cpu", workers_per_fit=1, num_lanes=asked.lanes)
-    plan = five_fold([dataset], seed=seed)
+    plan = make_plan("five-fold", [dataset], seed=seed)
     store = StudyStore(home, f"{race}-{seed}")
     work = FitJobRunner(home, home / "cache", store.ledger)
     told = foretell(race, plan, space, store, machine, work, asked.trials, seed)

@@ -43,7 +43,7 @@ from ray.tune.search import Searcher
 from orchestrator.data.cases import list_datasets, load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.results.mlflow.runs.study_runs import StudyRuns
 from orchestrator.results.mlflow.sink import MlflowSink
 from orchestrator.results.sinks.console import ConsoleSink
@@ -256,7 +256,7 @@ def study_in(home: Path, num_cases: int) -> RunnableStudy:
     study = RunnableStudy(
         store=StudyStore(home, "scale"),
         space=SPACE,
-        plan=five_fold([dataset], seed=0),
+        plan=make_plan("five-fold", [dataset], seed=0),
         datasets=(dataset,),
         unseen=(),
         spec=StudySpec(epochs=10**9, rescore=0),

@@ -66,7 +66,7 @@ from orchestrator.common.allocator import KEEP_FREED_MEMORY
 from orchestrator.data.cases import Dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.scoring.mask_choice import MaskChoice
@@ -272,7 +272,7 @@ def spent_in(ledger: Ledger) -> tuple[int, int]:
 def plain(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
     ray.init("local", num_cpus=2 * options.lanes, log_to_driver=False, logging_level=logging.ERROR)
     way, space = Way("plain", seed), space_of(SAMPLED, options)
-    plan, ledger = five_fold([dataset], seed=seed), Ledger(home / f"plain-{seed}")
+    plan, ledger = make_plan("five-fold", [dataset], seed=seed), Ledger(home / f"plain-{seed}")
     work = FitJobRunner(home, home / "cache", ledger)
 
     clock = Clock(way, ledger)
@@ -342,7 +342,7 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
     study = RunnableStudy(
         store=store,
         space=space_of(SWEPT, options),
-        plan=five_fold([dataset], seed=seed),
+        plan=make_plan("five-fold", [dataset], seed=seed),
         datasets=(dataset,),
         unseen=(),
         spec=StudySpec(

@@ -119,7 +119,7 @@ def measure(
     warm = fits_of(network, image_size, dataset, fits_per_gpu, 1, asked.batch)
     timed = fits_of(network, image_size, dataset, asked.fits, asked.epochs, asked.batch)
     with Lanes(work, shape, folder / "train") as lanes:
-        while ray.get(lanes.dispatcher.num_ready.remote()) < shape.num_lanes:
+        while ray.get(lanes.dispatcher.count.remote())[0] < shape.num_lanes:
             time.sleep(0.05)
         run_all(lanes, warm)
         with Gauge() as gauge:

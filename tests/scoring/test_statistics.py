@@ -8,6 +8,7 @@ from clustered import LONG_ONES_LOWER, POPULATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from independent_intervals import fold_interval, image_interval
 from scipy import stats
 
 from orchestrator.scoring.statistics import (
@@ -19,9 +20,7 @@ from orchestrator.scoring.statistics import (
     corrected_interval,
     corrected_t_test,
     few_groups,
-    fold_interval,
     holm,
-    image_interval,
     paired_difference,
     rate_interval,
     share_interval,

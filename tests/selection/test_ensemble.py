@@ -17,6 +17,7 @@ import torch
 from finished import tell_mlflow
 from formula import carry_out, finish, formula_study, histograms
 from safetensors.torch import load_file
+from split_plans import five_fold
 from trained import CPU, work_of
 
 from orchestrator import models
@@ -24,7 +25,6 @@ from orchestrator.cli import main
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.scoring.histograms import histogram_of_bins, to_bins
 from orchestrator.search.goals.goals import SecondaryGoals

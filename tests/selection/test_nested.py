@@ -13,6 +13,7 @@ import pytest
 from formula import SPACE, FormulaJobRunner, carry_out, formula_study
 from in_mlflow import sync_mlflow
 from inline_lanes import InlineLanes
+from split_plans import five_fold
 
 import orchestrator.api.study
 from orchestrator.cli import main
@@ -20,7 +21,6 @@ from orchestrator.common.display import Display
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.export.card.scoring import PROCEDURE
 from orchestrator.results.export.handover import trial_card

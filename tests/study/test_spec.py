@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 from formula import formula_study
+from split_plans import five_fold
 
 from orchestrator.common.errors import BadStudy, UserError
-from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.search.store.study_record import specification
 from orchestrator.search.study_spec import StudySpec, spec_fields
 

@@ -10,12 +10,12 @@ import torch
 from formula import SPACE, FormulaJobRunner, carry_out, formula_study, replace_weights
 from in_mlflow import sync_mlflow
 from inline_lanes import InlineLanes
+from split_plans import five_fold
 
 from orchestrator import models
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from split_plans import five_fold
 from torch import nn
 
 from orchestrator.common.errors import FitFailed
 from orchestrator.data.cases import Dataset, list_datasets, load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.search.budget.limits import End
 from orchestrator.search.choices import RuleName

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 from case_datasets import dataset
+from split_plans import five_fold
 
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.selection.comparison import VALIDATION, ComparedSystem
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 from formula import SPACE, formula_study
+from split_plans import five_fold
 
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space

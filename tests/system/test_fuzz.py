@@ -27,6 +27,7 @@ import pytest
 from formula import FormulaJobRunner, carry_out, formula_study
 from google.protobuf.message import EncodeError
 from mutate import as_json, either, harmed
+from split_plans import five_fold
 from torch import Tensor, nn
 
 from orchestrator.cli import main
@@ -35,7 +36,6 @@ from orchestrator.data.cases import load_dataset
 from orchestrator.data.groups.group_table import read_groups
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.data.splits.split_file import read_plan, write_plan
 from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.bundle_files import sha256

@@ -88,26 +88,6 @@ def make_plan(
     )
 
 
-def five_fold(
-    datasets: Sequence[Dataset],
-    *,
-    seed: int,
-    holdout: float = 0.1,
-    num_folds: int = 5,
-    unseen: Sequence[Dataset] = (),
-    near_duplicates: Sequence[tuple[str, str]] | None = None,
-) -> SplitPlan:
-    """K folds of the cases that are not held out: see make_plan."""
-    return make_plan(
-        f"k-fold:{num_folds}",
-        datasets,
-        seed=seed,
-        holdout=holdout,
-        unseen=unseen,
-        near_duplicates=near_duplicates,
-    )
-
-
 def group_of_case(
     datasets: Sequence[Dataset], near_duplicates: Sequence[tuple[str, str]] | None
 ) -> dict[str, str]:

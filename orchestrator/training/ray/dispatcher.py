@@ -225,10 +225,6 @@ class Dispatcher:
             self.closing = True
             self.changed.notify_all()
 
-    async def num_ready(self) -> int:
-        """Number of lanes that are up."""
-        return len(self.lanes)
-
     async def count(self) -> tuple[int, int, int]:
         """Numbers of lanes that are up, of those with a job, and of queued jobs."""
         busy = {job.lane for job in self.jobs.values() if job.state == "running"}

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 from case_datasets import SEQUENCES, dataset, groups_of
+from split_plans import five_fold
 
 from orchestrator.data.splits.assign import hold_out
 from orchestrator.data.splits.balance import Group
-from orchestrator.data.splits.plan import five_fold
 
 SEEDS = 300
 WORLDS = {

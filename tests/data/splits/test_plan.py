@@ -7,9 +7,10 @@ import pytest
 from case_datasets import CENTERS, SINGLES, VIDEOS, World, dataset, datasets, worlds
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
+from split_plans import five_fold
 
 from orchestrator.common.errors import BadSplit
-from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.data.splits.split_plan import SplitPlan
 
 DEALT = {"five-fold": 1, "k-fold:3": 1, "repeated:3x4": 3, "cross-dataset": 1}  # -> times a case is validated

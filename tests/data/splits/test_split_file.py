@@ -11,11 +11,12 @@ import pytest
 from case_datasets import SINGLES, VIDEOS, World, dataset, worlds
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from split_plans import five_fold
 
 from orchestrator.common.errors import BadSplit
 from orchestrator.data.cases import Dataset
 from orchestrator.data.splits.kinds import KINDS
-from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.data.splits.split_file import read_plan, write_plan
 from orchestrator.data.splits.split_plan import SplitPlan
 

@@ -17,12 +17,13 @@ from finished import tell_mlflow
 from formula import SPACE, carry_out, formula_study, replace_weights
 from in_mlflow import runs_of, sync_mlflow
 from safetensors.torch import load_file
+from split_plans import five_fold
 
 from orchestrator import models
 from orchestrator.cli import main
 from orchestrator.data.images import read_image, read_mask
 from orchestrator.data.resize import resize_image, resize_probability
-from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.results.export.bundle import ExportedModel
 from orchestrator.results.export.handover import trial_card
 from orchestrator.results.mlflow.client import connect

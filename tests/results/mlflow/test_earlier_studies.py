@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from formula import carry_out, formula_study
 from mlflow.entities import Dataset, DatasetInput
+from split_plans import five_fold
 
 from orchestrator.common.errors import BadMachine, BadStudy
 from orchestrator.data.cases import Dataset as Cases
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.results.mlflow.client import connect
 from orchestrator.results.mlflow.earlier_studies import earlier_configurations

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from formula import SPACE, finish, formula_study
+from split_plans import five_fold
 
 from orchestrator.common.errors import BadStudy
 from orchestrator.data.cases import load_dataset
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
-from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.ray_cluster.machine import Machine
 from orchestrator.results.views.study_scores import board
 from orchestrator.results.views.tables import ranked_rows

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from formula import SPACE, formula_study, histograms
+from split_plans import five_fold
 
 from orchestrator.common.errors import BadStudy
-from orchestrator.data.splits.plan import five_fold, make_plan
+from orchestrator.data.splits.plan import make_plan
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.search.store.study_store import StudyStore, find_study

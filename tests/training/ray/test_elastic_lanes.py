@@ -78,7 +78,7 @@ def test_nodes_that_join_are_used_and_nodes_that_leave_are_survived(cluster, tmp
 
         cluster.add_node(num_cpus=2)
         wait_until(lambda: lanes.num_lanes() == 2)
-        wait_until(lambda: ray.get(lanes.dispatcher.num_ready.remote()) == 2)
+        wait_until(lambda: ray.get(lanes.dispatcher.count.remote())[0] == 2)
 
 
 def test_the_cluster_may_not_hold_more_lanes_than_were_asked_for(cluster, tmp_path):

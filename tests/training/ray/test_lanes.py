@@ -195,7 +195,7 @@ def test_a_dispatcher_that_is_killed_costs_no_job(lanes):
     lanes.run("orphan", Toy(epochs=30, seconds=0.1), kill_once)
     assert [row["epoch"] for row in rows[-30:]] == list(range(30))
     assert ray.get(lanes.dispatcher.__ray_call__.remote(lambda self: os.getpid())) != pid
-    assert ray.get(lanes.dispatcher.num_ready.remote()) == 1
+    assert ray.get(lanes.dispatcher.count.remote())[0] == 1
     assert len({row["pid"] for row in rows}) == 1  # the same warm workers
 
 

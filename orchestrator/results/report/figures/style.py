@@ -15,7 +15,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-FOLD_MARKERS = "os^Dv<>pP*"
 WIDTH = 5.6  # inches; two lie side by side on a wide page, so that 9 points are about 12 pixels
 SMALL, TEXT = 8, 9  # points
 DPI = 150
