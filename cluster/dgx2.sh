@@ -90,6 +90,7 @@ prepare() {
             'authorization_function = mlflow.server.auth:authenticate_request_basic_auth' >"$state/auth.ini"
     )
     echo "$port $mlflow_port $dashboard_port" >"$state/ports"
+    # Ray makes its temporary folder writable for everybody, so it is one below this.
     mktemp -d "${RAY_TMPDIR:-/tmp}/ray-dgx2.XXXXXX" >"$state/temporary"
 }
 
@@ -97,7 +98,7 @@ start_ray() {
     local client_port
     # Of what is left to Ray the kernel gives every port but that of Ray's client, which is not used here.
     client_port=$(python3 -c 'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])')
-    start_service ray ray start --head --block --node-ip-address=127.0.0.1 --temp-dir="$(cat "$state/temporary")" \
+    start_service ray ray start --head --block --node-ip-address=127.0.0.1 --temp-dir="$(cat "$state/temporary")/r" \
         --num-cpus="$cpus" --num-gpus="$gpus" --object-store-memory=1073741824 --disable-usage-stats \
         --port="$port" --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port" --ray-client-server-port="$client_port" \
         --node-manager-port=0 --object-manager-port=0 --min-worker-port=0 --max-worker-port=0 --metrics-export-port=0 \
@@ -111,7 +112,7 @@ start_mlflow() {
         --backend-store-uri "sqlite:///$ORCHESTRATOR_HOME/mlflow.db" --artifacts-destination "$ORCHESTRATOR_HOME/mlartifacts"
 }
 
-ray_answers() { [ -s "$(cat "$state/temporary")/ray_current_cluster" ]; }
+ray_answers() { [ -s "$(cat "$state/temporary")/r/ray_current_cluster" ]; }
 
 mlflow_answers() {
     python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' \

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 # The kernel's limit for the path of a socket, and Ray's name of one below its temporary folder.
 LONGEST_SOCKET = 107
 SOCKET = "session_2026-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
+# Ray makes its temporary folder writable for everybody: it is one below the folder that only its user can open.
+INNER = "r"
 
 
 @contextmanager
@@ -81,11 +83,11 @@ def _keep_token(file: Path) -> None:
 
 
 def temp_folder() -> Path:
-    """A folder for Ray that only its user can open, short enough for its sockets.
+    """A folder for Ray, in one that only its user can open, with a path short enough for Ray's sockets.
 
     Raises `BadMachine` if RAY_TMPDIR is too long, or no folder can be created.
     """
-    name, given = f"ray-{os.getuid()}", os.environ.get("RAY_TMPDIR")
+    name, given = f"ray-of-{os.getuid()}", os.environ.get("RAY_TMPDIR")
     top_folder = given or os.environ.get("TMPDIR") or "/tmp"
     advice = "set RAY_TMPDIR to a short folder of your own, such as /tmp/ray-me"
     if given is not None and not _is_short(Path(given, name)):
@@ -99,11 +101,11 @@ def temp_folder() -> Path:
         if folder is not None:
             if top != top_folder:
                 logger.warning("the path of TMPDIR is too long for Ray's sockets: Ray uses %s", folder)
-            return folder
+            return folder / INNER
     raise BadMachine(
         "TMPDIR", f"no folder for Ray's sockets: {top_folder} is too long or not writable; {advice}"
     )
 
 
 def _is_short(folder: Path) -> bool:
-    return len(os.fsencode(folder / SOCKET.format(pid=os.getpid()))) <= LONGEST_SOCKET
+    return len(os.fsencode(folder / INNER / SOCKET.format(pid=os.getpid()))) <= LONGEST_SOCKET

@@ -155,6 +155,12 @@ def test_ports_that_are_taken_and_a_second_start_are_refused(standing_in: Dgx):
     assert "it runs already" in standing_in.start().stderr
 
 
+def test_what_ray_writes_is_for_its_user_alone(standing_in: Dgx):
+    assert standing_in.start().returncode == 0
+    (folder,) = standing_in.home.glob("ray-dgx2.*")
+    assert folder.stat().st_mode & 0o777 == 0o700 and (folder / "r" / "ray_current_cluster").exists()
+
+
 def test_after_a_crash_it_starts_anew_and_leaves_nothing(standing_in: Dgx):
     assert standing_in.start().returncode == 0
     kill(list(standing_in.processes()))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -47,3 +51,34 @@ def test_every_node_wants_the_token_keeps_its_memory_and_parses_as_a_shell_comma
     )
     assert "ray stop" not in command
     assert subprocess.run(["bash", "-n", "-c", command], capture_output=True).stderr == b""
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_node_keeps_rays_files_where_its_user_alone_can_open_them(start: str, tmp_path: Path):
+    name = f"mode-{os.getpid()}"
+    folder, ray = Path("/tmp", f"ray-{name}"), tmp_path / "bin" / "ray"
+    ray.parent.mkdir()
+    ray.write_text(f'#!/bin/sh\nmkdir -p {folder}/r && chmod 777 {folder}/r && echo "$@"\n')
+    ray.chmod(0o755)
+    values = {"name": name, "venv": str(tmp_path), "folder": str(tmp_path)}
+    (command,) = yaml.safe_load(render("ray", values))[start]
+    environment = os.environ | {"HOME": str(tmp_path)}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
+
+    try:
+        for _ in range(2):  # the second time, the folder is there
+            assert "start" in run().stdout
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            folder.chmod(0o777)
+    finally:
+        shutil.rmtree(folder)
+    if os.getuid() == 0:
+        folder.mkdir()
+        try:
+            os.chown(folder, 12345, 12345)
+            refused = run()
+            assert refused.returncode == 1 and "is of another user" in refused.stderr
+        finally:
+            shutil.rmtree(folder)

@@ -18,6 +18,7 @@ from orchestrator.common.errors import BadMachine
 from orchestrator.launch.job_server import job_server
 from orchestrator.ray_cluster import machine as machine_module
 from orchestrator.ray_cluster.machine import Machine, cluster, reach_cluster, shut_down
+from orchestrator.ray_cluster.private_ray import temp_folder
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,9 @@ def test_a_head_that_is_gone_is_passed_over_by_auto_and_that_is_said(dead, monke
     assert reach_cluster("auto") is None and "(from RAY_ADDRESS;" in caplog.text
 
 
-@pytest.mark.parametrize("address", ["nobody.invalid:6379", "127.0.0.1:99999", "not an address", "10.0.0.1:"])
+@pytest.mark.parametrize(
+    "address", ["nobody.invalid:6379", "127.0.0.1:99999", "not an address", "10.0.0.1:", "a..b:80"]
+)
 def test_an_address_that_is_named_and_is_nobodys_is_refused(address: str):
     with pytest.raises(BadMachine, match=f"no Ray cluster answers at {address}"):
         reach_cluster(address)
@@ -128,13 +131,15 @@ def test_nothing_of_rays_is_freed_while_it_shuts_down(monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_of_a_ray_of_ours_are_starved_by_no_other_program(monkeypatch):
+def test_a_ray_of_ours_is_starved_by_no_other_program_and_closes_its_files_to_others(monkeypatch):
     """Ray would give them a niceness of 15."""
     monkeypatch.delenv("RAY_worker_niceness")  # of all tests
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", "/tmp")
     with cluster(Machine("local", "cpu")):
         assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+        # Others find no file of it, though Ray opens its folder to everybody.
+        assert temp_folder().is_dir() and temp_folder().parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_ray_of_ours_may_start_more_processes_at_a_time_than_there_are_cores(monkeypatch):

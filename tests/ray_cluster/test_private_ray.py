@@ -39,21 +39,31 @@ def short() -> Iterator[Path]:
 
 def test_ray_works_in_a_folder_that_its_user_alone_can_open(monkeypatch, short):
     monkeypatch.setenv("TMPDIR", str(short))
-    assert temp_folder() == short / f"ray-{os.getuid()}" and mode(temp_folder()) == 0o700
+    assert temp_folder().parent == short / f"ray-of-{os.getuid()}" and mode(temp_folder().parent) == 0o700
     monkeypatch.setenv("RAY_TMPDIR", str(short / "a"))
-    assert temp_folder().parent == short / "a"
+    assert temp_folder().parent.parent == short / "a"
+
+
+def test_ray_does_not_open_it_to_others_and_the_next_search_takes_it_again(monkeypatch, short):
+    monkeypatch.setenv("TMPDIR", str(short))
+    folder = temp_folder()
+    folder.mkdir()
+    folder.chmod(0o777)  # as Ray does when it starts
+    assert mode(folder.parent) == 0o700
+    assert temp_folder() == folder
 
 
 def test_a_folder_that_others_can_open_is_not_taken(monkeypatch, short):
-    taken = short / f"ray-{os.getuid()}"
-    taken.mkdir(mode=0o777)
+    taken = short / f"ray-of-{os.getuid()}"
+    taken.mkdir()
+    taken.chmod(0o755)
     monkeypatch.setenv("TMPDIR", str(short))
-    assert temp_folder() != taken and mode(temp_folder()) == 0o700
+    assert temp_folder().parent != taken and mode(temp_folder().parent) == 0o700
 
 
 def test_a_long_tmpdir_gives_ray_a_short_private_folder_and_that_is_said(monkeypatch, caplog):
     monkeypatch.setenv("TMPDIR", "/scratch/slurm/" + "x" * 40)
-    assert len(str(temp_folder())) < 40 and mode(temp_folder()) == 0o700
+    assert len(str(temp_folder())) < 40 and mode(temp_folder().parent) == 0o700
     assert "TMPDIR is too long for Ray's sockets: Ray uses" in caplog.text
 
 

@@ -164,9 +164,9 @@ def test_a_search_that_a_scheduler_ends_is_drained_within_its_patience_and_says_
 
 
 def test_a_signal_while_ray_starts_ends_the_search_as_at_any_moment(shell):
-    before = set(shell.ray.glob("ray-*/session_2*/logs"))  # of searches that ended before
+    before = set(shell.ray.glob("ray-*/r/session_2*/logs"))  # of searches that ended before
     code, seconds, told = drained(
-        shell, "early", signal.SIGTERM, lambda _: bool({*shell.ray.glob("ray-*/session_2*/logs")} - before)
+        shell, "early", signal.SIGTERM, lambda _: bool({*shell.ray.glob("ray-*/r/session_2*/logs")} - before)
     )
     assert code == 75 and seconds < KILL_WAIT_S and "Traceback" not in told, told
     wait_until(lambda: not shell.processes(), lambda: f"{shell.processes()} are there", 60)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for Ray: writes an address, and stays until SIGTERM."""
+"""Stands in for Ray: opens its folder to everybody, writes an address, and stays until SIGTERM."""
 
 import os
 import sys
@@ -9,5 +9,7 @@ from pathlib import Path
 folder = next(word.partition("=")[2] for word in sys.argv if word.startswith("--temp-dir="))
 if os.environ.get("STANDIN_RAY") == "fails":
     sys.exit("no Ray today")
+Path(folder).mkdir(exist_ok=True)
+Path(folder).chmod(0o777)
 Path(folder, "ray_current_cluster").write_text("127.0.0.1:6379")
 time.sleep(3600)
