@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 OnInterrupt = Literal["ask", "detach", "stop"]
 NOT_FOUND = 127  # a shell's exit code
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of an environment variable
 
 
 Command = Annotated[
@@ -139,8 +141,12 @@ def parsed(root: Any, words: Sequence[str]) -> typer.Context:
 
 
 def _variable(text: str) -> tuple[str, str]:
-    """Name and value of NAME=VALUE, or of a variable NAME set here. Raises `BadMachine` if it is not set."""
+    """Name and value of NAME=VALUE, or of a variable NAME set here. Raises `BadMachine` if there is none."""
     name, equals, value = text.partition("=")
+    if not NAME.fullmatch(name):
+        raise BadMachine(
+            "--env", f"expected NAME=VALUE, with a name of letters, digits and _, found {name!r}"
+        )
     if not equals and name not in os.environ:
         raise BadMachine("--env", f"{name} is not set here; use NAME=VALUE")
     return name, value if equals else os.environ[name]

@@ -20,6 +20,8 @@ def why_silent(address: str, *, is_grpc: bool = False) -> str | None:
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
     except TimeoutError:
         return f"no answer within {CONNECT_S:.0f} seconds"
+    except UnicodeError:  # a part of the name is empty or too long
+        return f"expected the name of a host, found {host}"
     except OSError as error:
         return error.strerror or str(error)
     return None if not is_grpc or os.environ.get("RAY_USE_TLS", "0") == "1" else _why_no_grpc(address)

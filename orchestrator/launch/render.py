@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, meta
 from orchestrator.common.allocator import KEEP_FREED_MEMORY
 from orchestrator.common.cpus import NICENESS_OF_STARTER, SHORT_SPIN
 from orchestrator.common.errors import BadMachine, Mistakes
-from orchestrator.common.files import write_atomically
+from orchestrator.common.files import refuse_as_output, write_atomically
 from orchestrator.launch.kinds import KINDS
 from orchestrator.launch.spec import Cluster
 
@@ -62,15 +62,17 @@ def refuse_outside_container(known: Mapping[str, Any]) -> None:
 def write(path: Path, text: str, *, overwrite: bool = False) -> bool:
     """Write a rendered file, scripts as executable; False if it already has this text.
 
-    Raises `BadMachine` if it has another text, unless `overwrite`.
+    Raises `BadMachine` if it has another text, unless `overwrite`, and `BadData` if nothing can be written there.
     """
     if path.is_dir():
         raise BadMachine("--out", f"{path} is a folder; name the file")
+    refuse_as_output(path, "--out")
     before = path.read_bytes() if path.exists() else None
     if before == text.encode():
         return False
     if before is not None and not overwrite:
         raise BadMachine("--out", f"{path} exists with other content; --overwrite replaces it")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.encode())
     if text.startswith("#!"):
         mode = path.stat().st_mode

@@ -15,7 +15,7 @@ from jinja2 import UndefinedError
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.common.errors import BadMachine
+from orchestrator.common.errors import BadData, BadMachine
 from orchestrator.launch import render as rendering
 from orchestrator.launch.kinds import KINDS
 from orchestrator.launch.render import names_in, render, write
@@ -139,6 +139,13 @@ def test_a_file_that_holds_something_else_is_not_overwritten_unasked(tmp_path: P
         write(file, "other\n")
     assert file.read_text() == "#!/bin/sh\n"
     assert write(file, "other\n", overwrite=True)
+
+
+def test_a_folder_that_is_missing_is_made_and_what_is_none_is_refused_in_a_sentence(tmp_path: Path):
+    assert write(tmp_path / "new" / "folder" / "x.sh", "text")
+    for place in ("new/folder/x.sh/y.sh", "/proc/x.sh"):
+        with pytest.raises(BadData, match="--out"):
+            write(tmp_path / place, "text")
 
 
 def test_the_command_prints_or_writes_the_same_text(tmp_path: Path):

@@ -335,6 +335,8 @@ def test_files_of_more_than_ray_takes_are_refused_before_anything_is_sent(run, a
         ),
         (("--env", "PROXY=http://me:pw5@host", *SEARCH), "--env: the cluster would show PROXY"),
         (("--env", "NOWHERE_SET", *SEARCH), "--env: NOWHERE_SET is not set here"),
+        (("--env", "=pw5", *SEARCH), "--env: expected NAME=VALUE"),
+        (("--env", "A B=pw5", *SEARCH), "found 'A B'"),
     ],
 )
 def test_what_is_secret_is_not_sent(run, api, words, what):
