@@ -108,6 +108,9 @@ class Study(StoredStudy):
             self._spec = specification(options)
         with mistakes.noted():
             self.space = trainable_space(self.file, self.display.note)
+        if not mistakes.found:
+            with mistakes.noted():
+                check_options(self._spec, self.space)
         with mistakes.noted():
             self.data.refuse()
         with mistakes.noted():
@@ -120,7 +123,6 @@ class Study(StoredStudy):
             check_uri(self.uri)
             refuse_locked_out(self.uri)
         mistakes.raise_all()
-        check_options(self._spec, self.space)
         if len(self._spec.objectives) > 1 and self._spec.race is None:
             self.display.note("several objectives: every trial gets all its folds (--race none)")
 

@@ -31,7 +31,8 @@ class DataSplit:
 
     @classmethod
     def of(cls, choice: DataChoice, display: Display) -> DataSplit:
-        """Raises `BadData` and `BadSplit`."""
+        """Raises `BadData` and `BadSplit`, or both as one error."""
+        choice.refuse()
         datasets, unseen, plan = choice.load(display)
         is_given = Path(choice.splits).is_file() or choice.splits == "published"
         return cls(plan, datasets, unseen, None if is_given else choice.holdout)

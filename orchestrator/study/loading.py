@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.common.display import Display
-from orchestrator.common.errors import BadSplit
+from orchestrator.common.errors import BadSplit, Mistakes
+from orchestrator.common.names import nearest
 from orchestrator.data.cache.intact import refuse_changed
-from orchestrator.data.cases import Dataset, load_datasets
+from orchestrator.data.cases import Dataset, known_names, load_datasets
 from orchestrator.data.near_duplicates.find import find_near_duplicates
-from orchestrator.data.splits.plan import looked_for_near_duplicates, make_plan
+from orchestrator.data.splits.plan import looked_for_near_duplicates, make_plan, refuse_options
 from orchestrator.data.splits.split_plan import SplitPlan
 
 
@@ -29,8 +30,30 @@ class DataChoice:
     cache: Path | None = None  # None: HOME/cache
 
     def refuse(self) -> None:
-        """Raise the errors of datasets and split that are found at once."""
-        self._plan(load_datasets(self.home, [*self.data, *self.unseen]))
+        """Raise the errors of datasets and split that are found at once, the split's also if a dataset is misspelt."""
+        names, known = [*self.data, *self.unseen], {*known_names(self.home)}
+        mistakes = Mistakes()
+        with mistakes.noted():
+            datasets = load_datasets(self.home, names)
+        with mistakes.noted():
+            if not mistakes.found:
+                self._plan(datasets)
+            else:
+                refuse_options(self.splits, self.holdout)
+                if not known.issuperset(names):
+                    self._refuse_split([nearest(name, known) for name in names])
+        mistakes.raise_all()
+
+    def _refuse_split(self, meant: Sequence[str | None]) -> None:
+        """Raise the errors of the split for the datasets that were meant; nothing if one of them is not known."""
+        names = [name for name in meant if name is not None]
+        if len({*names}) < len(meant):
+            return
+        try:
+            self._plan(load_datasets(self.home, names))
+        except BadSplit as error:
+            problems = [f"with {', '.join(names)}: {problem}" for problem in error.problems]
+            raise BadSplit(error.where, problems) from None
 
     def load(
         self, display: Display, *, fold: int = 0, check: Callable[[SplitPlan], None] | None = None

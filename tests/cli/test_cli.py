@@ -51,6 +51,17 @@ SPACES = Path(__file__).parents[2] / "search_spaces"
         ("data split drawn --splits leave-one-dataset-out", ["2 datasets", "found 1 (drawn)"]),
         ("data split drawn --splits k-fold:99", ["99-fold", "expected enough groups"]),
         ("data split drwan", ["no dataset is named 'drwan'"]),
+        ("data split drwan --splits k-fold:99", ["no dataset is named 'drwan'", "99-fold"]),
+        (
+            "search tiny.toml --data drwan --splits k-fold:99 --trials 0 --constraint parameters",
+            ["no dataset is named 'drwan'", "with drawn: 99-fold", "--trials", "--constraint"],
+        ),
+        ("search tiny.toml --data drwan --splits k-fod:5 --trials 1", ["'drwan'", "did you mean k-fold:N?"]),
+        ("fit tiny.toml --data 0 --splits k-fold:1", ["'0'; known: drawn", "at least 2 folds, found 1"]),
+        (
+            "search tiny.toml --data drwan --trials 1 --objective worst-fold --race paired",
+            ["no dataset is named 'drwan'", "--race paired stops a trial"],
+        ),
         ("fit tiny.toml --data drawn --holdout 0.9", ["'--holdout'", "0.5"]),
         ("fit tiny.toml --data drawn --device tpu", ["--device", "'tpu'", "cuda"]),
         ("search tiny.toml --data drawn --unseen drawn --trials 1", ["drawn is named 2 times"]),

@@ -69,6 +69,10 @@ class SplitKind(Protocol):
         """Descriptions of everything that rules this split out."""
         ...
 
+    def option_problems(self, holdout: float) -> list[str]:
+        """Those of `problems` that are the same for all data."""
+        ...
+
     def origin_of(self, case: Case) -> str:
         """The dataset, or the center, of a case."""
         ...
@@ -97,12 +101,16 @@ class KFold:
     def num_groups(self) -> int:
         return self.num_folds
 
-    def problems(self, datasets: Sequence[Dataset], unseen: Sequence[Dataset], holdout: float) -> list[str]:
+    def option_problems(self, holdout: float) -> list[str]:
         problems = []
         if self.num_folds < 2:
             problems.append(f"expected at least 2 folds, found {self.num_folds}")
         if self.num_repeats < 1:
             problems.append(f"expected at least 1 repeat, found {self.num_repeats}")
+        return problems
+
+    def problems(self, datasets: Sequence[Dataset], unseen: Sequence[Dataset], holdout: float) -> list[str]:
+        problems = self.option_problems(holdout)
         if self.to_unseen and not unseen:
             problems.append(
                 "cross-dataset: expected a dataset to test on, found none; name it with --unseen, "
@@ -169,6 +177,9 @@ class SingleFold:
     num_groups: int = 2
 
     def problems(self, datasets: Sequence[Dataset], unseen: Sequence[Dataset], holdout: float) -> list[str]:
+        return self.option_problems(holdout)
+
+    def option_problems(self, holdout: float) -> list[str]:
         if 0 < holdout < 0.5:
             return []
         return [
@@ -201,6 +212,9 @@ class LeaveOneOut:
     @property
     def num_groups(self) -> int:
         return 2
+
+    def option_problems(self, holdout: float) -> list[str]:
+        return []
 
     def problems(self, datasets: Sequence[Dataset], unseen: Sequence[Dataset], holdout: float) -> list[str]:
         problems = []

@@ -41,13 +41,8 @@ def make_plan(
     near-duplicate in `datasets` are dropped, and the plan lists them. The same seed gives the same plan on every
     machine, in any order of datasets, cases and near-duplicates. BadSplit names every problem at once.
     """
-    kind = parse_kind(splits)
+    kind = _kind(splits)
     if kind is None:
-        if not Path(splits).is_file():
-            raise BadSplit(
-                "--splits",
-                f"needs {', '.join(KINDS)} or the JSON file of a split, found {splits!r}{meant(splits, KINDS)}",
-            )
         return read_plan(Path(splits), datasets, unseen, near_duplicates)
     near_duplicates = ordered_pairs(near_duplicates)
     _refuse(kind, datasets, holdout, unseen, near_duplicates)
@@ -88,6 +83,14 @@ def make_plan(
     )
 
 
+def refuse_options(splits: str, holdout: float) -> None:
+    """Raise the errors of a split that are the same for all data."""
+    if (kind := _kind(splits)) is None:
+        return
+    if problems := [*_holdout_problems(holdout), *kind.option_problems(holdout)]:
+        raise BadSplit("splits", problems)
+
+
 def group_of_case(
     datasets: Sequence[Dataset], near_duplicates: Sequence[tuple[str, str]] | None
 ) -> dict[str, str]:
@@ -98,6 +101,17 @@ def group_of_case(
 def looked_for_near_duplicates(splits: str) -> bool:
     """Whether `splits` is a file from write_plan, which holds the near-duplicates if they were searched for."""
     return parse_kind(splits) is None and "format" in json.loads(Path(splits).read_bytes())
+
+
+def _kind(splits: str) -> SplitKind | None:
+    """The kind of split; None for a file. Raises `BadSplit` where it is neither."""
+    kind = parse_kind(splits)
+    if kind is None and not Path(splits).is_file():
+        raise BadSplit(
+            "--splits",
+            f"needs {', '.join(KINDS)} or the JSON file of a split, found {splits!r}{meant(splits, KINDS)}",
+        )
+    return kind
 
 
 def _refuse(
@@ -112,11 +126,14 @@ def _refuse(
         problems += _near_duplicate_problems(datasets, unseen, near_duplicates)
     if not datasets:
         problems.append("expected at least one dataset to split, found none")
-    if not 0 <= holdout < 1:
-        problems.append(f"holdout: expected a share from 0 to below 1, found {holdout}")
+    problems += _holdout_problems(holdout)
     problems += kind.problems(datasets, unseen, holdout)
     if problems:
         raise BadSplit("splits", problems)
+
+
+def _holdout_problems(holdout: float) -> list[str]:
+    return [] if 0 <= holdout < 1 else [f"holdout: expected a share from 0 to below 1, found {holdout}"]
 
 
 def _name_problems(datasets: Sequence[Dataset]) -> list[str]:
