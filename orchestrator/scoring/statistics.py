@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtr, stdtrit
 
 _EXACT_GROUPS = 18  # enumerating 2**18 sign flips takes a few milliseconds
 FEW_GROUPS = 5  # over fewer, an interval of Dice is 0.4 to 0.9 wide (tests/benchmarks/interval_coverage.py)
@@ -60,10 +60,10 @@ class TestResult:
 def share_interval(hits: ArrayLike, totals: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:
     """The 95 % interval of sum(hits) / sum(totals), integers (N,) of images, groups (N,) as sampling units.
 
-    Interval of `cluster_interval` over the counted objects, such as polyps. Where all or none are hits,
-    resampling shows no spread: then the exact interval of Clopper and Pearson (1934), with the number of
-    groups with any object as the number of trials. (0, 1) without any object. ValueError: lengths that
-    differ, more hits than totals.
+    Interval of `cluster_interval` over the counted objects, such as polyps. Where all hits, or all misses, are in so
+    few groups that 2.5 % of resamples of groups or more have none, and so no spread: the exact interval of Clopper and
+    Pearson (1934), whose number of trials is the effective number of objects (Korn and Graubard, 1998), at most the
+    number of groups with any object. (0, 1) without any object. ValueError: lengths that differ, more hits than totals.
     """
     of_image, all_of_image = np.asarray(hits, np.int64), np.asarray(totals, np.int64)
     if (
@@ -75,17 +75,30 @@ def share_interval(hits: ArrayLike, totals: ArrayLike, groups: Sequence[str]) ->
             f"expected hits, totals at least as large, and groups of one length; found {of_image.shape}, "
             f"{all_of_image.shape} and {len(groups)}"
         )
-    num, total = int(of_image.sum()), int(all_of_image.sum())
-    if total == 0:
+    if not all_of_image.any():
         return 0.0, 1.0
-    if num in (0, total):
-        num_groups = len({group for group, one in zip(groups, all_of_image, strict=True) if one})
-        spread = 1 - 0.025 ** (1 / num_groups)
-        return (0.0, spread) if num == 0 else (1 - spread, 1.0)
+    group_of_image = _numbered(groups)
+    hit = np.bincount(group_of_image, weights=of_image).astype(np.float64)
+    sizes = np.bincount(group_of_image, weights=all_of_image).astype(np.float64)
+    hit, sizes = hit[sizes > 0], sizes[sizes > 0]
+    rarest = min(np.count_nonzero(hit), np.count_nonzero(hit < sizes))  # groups
+    if (1 - rarest / len(sizes)) ** len(sizes) >= 0.025:
+        return _exact_share_interval(hit, sizes)
     each = np.repeat(
         np.tile([1.0, 0.0], len(groups)), np.column_stack([of_image, all_of_image - of_image]).ravel()
     )
     return cluster_interval(each, list(np.repeat(np.asarray(groups, dtype=object), all_of_image)))
+
+
+def _exact_share_interval(hits: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[float, float]:
+    """Exact 95 % interval of the share of hits for groups (G,) with their numbers of hits and of objects."""
+    share, trials = hits.sum() / sizes.sum(), float(len(sizes))
+    if 0 < share < 1 and (error := float(_cluster_error(hits, sizes))) > 0:
+        trials = min(trials, share * (1 - share) / error**2)
+    found = share * trials
+    low = betaincinv(found, trials - found + 1, 0.025) if found > 0 else 0.0
+    high = betaincinv(found + 1, trials - found, 0.975) if found < trials else 1.0
+    return float(low), float(high)
 
 
 def rate_interval(counts: ArrayLike, groups: Sequence[str]) -> tuple[float, float]:

@@ -328,6 +328,31 @@ def test_where_all_or_none_are_hits_the_interval_is_exact_over_groups():
     assert Share.of([], []) == Share(0, 0, None) and Share.of([True, False], ["a", "b"]).num == 1
 
 
+@pytest.mark.parametrize("missed", [[0], [0, 1, 2], [0, 3]])
+def test_where_few_groups_have_a_miss_the_interval_is_still_informative(missed):
+    groups = [f"video {place // 3}" for place in range(168)]
+    hits = np.ones(168, int)
+    hits[missed] = 0
+    low, high = share_interval(hits, np.ones(168, int), groups)
+    all_hits = stats.binomtest(56, 56).proportion_ci(0.95, "exact").low
+    assert 0.85 < low < all_hits < hits.mean() < high < 1
+    mirrored = share_interval(1 - hits, np.ones(168, int), groups)
+    assert mirrored == pytest.approx((1 - high, 1 - low))
+
+
+@pytest.mark.parametrize(("share", "alike"), [(0.98, 0.5), (0.95, 0.95), (0.9, 0.5)])
+def test_the_interval_of_a_share_near_one_holds_it_as_often_as_it_says(share, alike):
+    rng, sizes, within = np.random.default_rng(3), np.arange(30) % 5 + 1, (1 - alike) / alike
+    groups = list(np.repeat(np.arange(30), sizes).astype(str))
+    held = []
+    for _ in range(200):
+        rates = rng.beta(within * share, within * (1 - share), len(sizes))
+        hits = np.array(rng.random(len(groups)) < np.repeat(rates, sizes), int)
+        low, high = share_interval(hits, np.ones(len(groups), int), groups)
+        held.append(low <= share <= high)
+    assert np.mean(held) > 0.92
+
+
 @pytest.mark.parametrize(("hits", "groups"), [([2], ["a"]), ([1], ["a", "b"])])
 def test_a_share_of_more_than_all_is_refused(hits, groups):
     with pytest.raises(ValueError, match="totals at least as large, and groups of one length"):
