@@ -14,6 +14,8 @@ from orchestrator.results.report.figures.style import NOTHING, SMALL, axes_of, l
 from orchestrator.results.views.palette import BLACK, fold_color
 
 MOST_BARS = 12  # trials in the figure of folds
+HEIGHT = 0.7  # of a trial's bars in the timeline
+SLACK_S = 1.0  # by which fits of one lane may seem to overlap
 
 
 def timeline(study: StudyFacts) -> Figure | str:
@@ -29,12 +31,14 @@ def timeline(study: StudyFacts) -> Figure | str:
     unit, name = (3600.0, "hours") if is_long else (60.0, "minutes")
     figure, axes = axes_of(min(6.0, max(2.2, 0.09 * len(study.trials) + 1.4)))
     num_folds = max(trial.num_folds for trial in study.trials)
-    for trial, fit, end in known:
+    rows = rows_of([(trial.number, end - fit.seconds, end) for trial, fit, end in known])
+    for (trial, fit, end), (row, num_rows) in zip(known, rows, strict=True):
+        height = HEIGHT / num_rows
         axes.barh(
-            trial.number,
+            trial.number - HEIGHT / 2 + (row + 0.5) * height,
             fit.seconds / unit,
             left=(end - fit.seconds - start) / unit,
-            height=0.7,
+            height=height,
             color=fold_color(fit.fold, num_folds),
             hatch="////" if fit.is_cut else None,
             edgecolor="white",
@@ -63,6 +67,20 @@ def timeline(study: StudyFacts) -> Figure | str:
         frameon=False,
     )
     return figure
+
+
+def rows_of(spans: list[tuple[int, float, float]]) -> list[tuple[int, int]]:
+    """Row of each bar (trial, start, end) within its trial, and how many rows the trial has: fits that were trained at
+    the same time, in several lanes, are drawn one below the other."""
+    ends: dict[int, list[float]] = {}  # trial -> end of the last bar in each row
+    rows = [0] * len(spans)
+    for place in sorted(range(len(spans)), key=lambda one: spans[one][1]):
+        number, start, end = spans[place]
+        taken = ends.setdefault(number, [])
+        free = [row for row, last in enumerate(taken) if last <= start + SLACK_S]
+        rows[place] = free[0] if free else len(taken)
+        taken[rows[place] :] = [end, *taken[rows[place] + 1 :]]
+    return [(row, len(ends[number])) for row, (number, *_) in zip(rows, spans, strict=True)]
 
 
 def _end(trial: TrialFacts, finished: float | None, stops: list[tuple[float, int]]) -> float | None:
