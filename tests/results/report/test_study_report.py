@@ -16,7 +16,9 @@ from formula import SPACE, carry_out, finish, formula_study
 
 import orchestrator as po
 from orchestrator.cli import app, main
+from orchestrator.results.report.checklists.filled import filled
 from orchestrator.results.report.facts import CUT, StudyFacts
+from orchestrator.results.report.figures.fits import rows_of
 from orchestrator.results.report.files import Report, make_report, report_files
 from orchestrator.results.report.gather import study_facts
 from orchestrator.results.views.study_scores import board
@@ -99,6 +101,33 @@ def test_the_command_writes_page_tables_methods_and_checklists(command: Callable
     assert "Of 44 items" in (folder / "a" / "page-claim.md").read_text()
     told = capsys.readouterr()
     assert told.out.startswith("Method,Data,n,DSC") and "claim, study formula: Of 44 items" in told.err
+
+
+def test_nothing_is_left_to_write_on_sources_once_they_are_stated(facts: StudyFacts):
+    def states(**card: str) -> dict[str, str]:
+        datasets = tuple(replace(one, card=card) for one in facts.datasets)
+        return {one.number: one.state for one in filled("claim", replace(facts, datasets=datasets))}
+
+    licensed = states(licence="CC0", source="made", dates="2020")
+    assert licensed["7"] == "filled in part" == licensed["8"] and licensed["16"] == "for you to write"
+    stated = states(
+        licence="CC0", source="made", dates="2020", centers="one", inclusion="all", annotators="one"
+    )
+    assert stated["7"] == "filled" == stated["8"] == stated["16"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "rows"),
+    [
+        ([(0, 0.0, 10.0), (0, 10.0, 20.0), (1, 0.0, 5.0)], [(0, 1), (0, 1), (0, 1)]),
+        ([(0, 0.0, 10.0), (0, 5.0, 20.0), (0, 11.0, 15.0)], [(0, 2), (1, 2), (0, 2)]),
+        ([(0, 9.5, 20.0), (0, 0.0, 10.0)], [(0, 1), (0, 1)]),
+    ],
+)
+def test_fits_of_a_trial_at_the_same_time_do_not_hide_each_other(
+    spans: list[tuple[int, float, float]], rows: list[tuple[int, int]]
+):
+    assert rows_of(spans) == rows
 
 
 def test_json_has_the_numbers_and_what_was_written(command: Callable[..., Path], capsys, facts: StudyFacts):

@@ -53,10 +53,15 @@ def _answer(item: Item, study: StudyFacts) -> Answer:
         return Answer(item.number, item.text, YOURS, "for you to write")
     if found.startswith(NOT_APPLICABLE):
         return Answer(item.number, item.text, found, "does not apply")
-    if item.rest:
+    if item.rest and not _is_all_stated(item, study):
         text = found if found.endswith(".") else f"{found}."
         return Answer(item.number, item.text, f"{text} {YOURS[:-1]}: {item.rest}.", "filled in part")
     return Answer(item.number, item.text, found, "filled")
+
+
+def _is_all_stated(item: Item, study: StudyFacts) -> bool:
+    """Whether people have stated for each dataset all that the item asks."""
+    return bool(item.stated) and all(one.card.keys() >= {*item.stated} for one in study.datasets)
 
 
 def counts(found: Sequence[Answer]) -> dict[str, int]:

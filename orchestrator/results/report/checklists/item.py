@@ -17,9 +17,13 @@ NOT_APPLICABLE = "Does not apply: "
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a checklist: its fact, None where only people know it; and what people have to add to that."""
+    """One item of a checklist: its fact, None where only people know it; and what people have to add to that.
+
+    `stated`: what the fact holds if it is stated for a dataset; once each dataset has it, nothing is to be added.
+    """
 
     number: str
     text: str
     fact: Fact | None = None
     rest: str = ""
+    stated: tuple[str, ...] = ()
