@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -15,9 +16,11 @@ from typer.testing import CliRunner
 
 import orchestrator
 from orchestrator.cli import app
+from orchestrator.cli.console import options
 from orchestrator.cli.console.help import REST, with_hint
 from orchestrator.common.names import hint, nearest
 from orchestrator.models import names
+from orchestrator.scoring.metrics import CHOOSING, METRICS, REGISTRY
 from orchestrator.search.space.keys import not_known
 from orchestrator.search.space.parameters import refusal
 
@@ -256,3 +259,13 @@ NAMED = {
 def test_no_argument_that_is_a_name_is_left_without_completion(path: tuple[str, ...]):
     bare = {one.name for one in RUN[path].params if one._custom_shell_complete is None}
     assert not bare & {*NAMED, "name", "set_", "paper", "also"}
+
+
+@pytest.mark.parametrize(
+    ("option", "taken"),
+    [(options.Metric, METRICS), (options.ChoosingMetric, CHOOSING), (options.MaskMetric, REGISTRY)],
+)
+def test_the_help_of_metrics_names_all_that_are_taken(option: Any, taken: Collection[str]):
+    """The command line reads no registry for it: that would import NumPy."""
+    words = set(re.findall(r"\w+", get_args(option)[1].help))
+    assert words & REGISTRY.keys() == {*taken}

@@ -126,7 +126,7 @@ MaskMetric = Annotated[
     str,
     typer.Option(
         help="Metric to sort the cases by: dice, iou, precision, recall, f2, accuracy, hausdorff, hausdorff95 (hd95), "
-        "nsd, boundary_f or lesion_f1."
+        "hausdorff_normalised, hausdorff95_normalised, nsd, boundary_f or lesion_f1."
     ),
 ]
 
