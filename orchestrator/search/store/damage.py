@@ -15,8 +15,9 @@ def damage(snapshot: StudySnapshot) -> list[str]:
     lines = []
     if records := snapshot.damaged_records:
         named = [f"{folder} ({why})" for folder, why in records.items()]
+        treated = "is treated" if len(named) == 1 else "are treated"
         lines.append(
-            f"{counted(len(named), 'record')} cannot be read, and are treated as missing: {_some(named)}; the same "
+            f"{counted(len(named), 'record')} cannot be read and {treated} as missing: {_some(named)}; the same "
             "`orchestrator search` sets such records aside and makes them again"
         )
     if (why := snapshot.journal_damage) is not None:

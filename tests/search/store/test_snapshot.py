@@ -17,6 +17,7 @@ from orchestrator.results.views.tables import leaderboard_dicts
 from orchestrator.search.progress.recorded import recorded_status
 from orchestrator.search.progress.trial_views import replayed_views
 from orchestrator.search.store import derived_scores
+from orchestrator.search.store.damage import damage
 from orchestrator.search.store.snapshot import StudySnapshot
 from orchestrator.search.store.study_store import StudyStore
 from orchestrator.selection.ranking import select_trial
@@ -86,6 +87,7 @@ def test_a_record_that_changed_after_it_was_read_is_read_again(store: StudyStore
     (record.folder / "histograms.npz").write_bytes(b"x")
     assert [len(trial.records) for trial in store.trials()] == [5, 4, 5]
     assert str(record.folder) in " ".join(map(str, store.snapshot().damaged_records))
+    assert damage(store.snapshot())[0].startswith("1 record cannot be read and is treated as missing: ")
 
 
 def test_a_status_without_the_race_is_that_of_the_race(store: StudyStore):
