@@ -111,10 +111,10 @@ def test_options_of_best_that_contradict_each_other_are_refused(
 
 def test_all_that_does_not_go_with_masks_is_said_at_once_before_anything_is_touched(here: Path) -> None:
     before = tree(here), tree(Path(os.environ["ORCHESTRATOR_HOME"]))
-    words = ["--metric", "surface-dice", "--rule", "one-se", "--trial", "0", "--formats", "onyx"]
+    words = ["--metric", "surface-dice", "--rule", "one-se", "--trial", "0", "--formats", "onyx,torch"]
     text = said(["best", "formula", *words, "--export", "file.txt"])
     assert "--rule one-se, which goes by scores of histograms, and --trial 0, which names a trial" in text
-    assert "found a file" in text and "did you mean onnx?" in text
+    assert "found a file" in text and "did you mean onnx?" in text and "did you mean torch-export?" in text
     assert (tree(here), tree(Path(os.environ["ORCHESTRATOR_HOME"]))) == before
 
 

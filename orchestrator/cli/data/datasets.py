@@ -230,11 +230,12 @@ def data_show(name: str, home: Home = DEFAULT_HOME, as_json: AsJson = False) -> 
         print_json(facts)
     else:
         card = facts.pop("card")
+        facts["centers"] = ", ".join(facts["centers"]) or "unknown"
         facts |= {"hospitals" if key == "centers" else key: value for key, value in card.items()}
         for key, value in facts.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{name} {count}" for name, count in value.items())
-            for line, text in enumerate(value if isinstance(value, list) and key != "centers" else [value]):
+            for line, text in enumerate(value if isinstance(value, list) else [value]):
                 out.print(f"{'' if line else key:>16}  {text}", markup=False, highlight=False)
 
 

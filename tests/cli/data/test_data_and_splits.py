@@ -23,7 +23,8 @@ def test_data_goes_from_drawing_to_a_clean_check(run: Run):
     added = run("data add six frames --groups frames/groups.csv --allow-empty")
     assert added.code == 0 and "six: 6 cases" in added.out
     assert "six: 6 cases" in run("data list").out
-    assert "32x32" in run("data show six").out
+    shown = run("data show six").out
+    assert "32x32" in shown and "centers  center1, center2\n" in shown
     assert "all 6 pairs are unchanged" in run("data check six").out
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from orchestrator.common.errors import BadBundle
+from orchestrator.common.names import meant
 from orchestrator.results.export.formats.pipeline import why_no_pipeline
 from orchestrator.scoring.postprocess import PostProcess
 
@@ -74,6 +74,4 @@ def format_lines(folder: Path, formats: Sequence[str], masks: PostProcess) -> It
 
 
 def _unknown(name: str) -> str:
-    close = get_close_matches(name, FORMATS, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return f"no format is named {name!r}; known: {', '.join(FORMATS)}{meant}"
+    return f"no format is named {name!r}; known: {', '.join(FORMATS)}{meant(name, FORMATS)}"

@@ -26,7 +26,7 @@ GLOSSARY = """\
 | `best_val_dice` | highest validation Dice of an epoch at threshold 0.5, mean over the folds begun |
 | `own_threshold_dice` | of a fold, at the threshold that is best for this fold alone |
 | `test_...`, `unseen_...` | hold-out and unseen images, by the network that `outside_scores_of` names |
-| `rescored_dice` | of finalists, mean of search and re-evaluation |
+| `rescored_dice` | of finalists, over the images of search and re-evaluation together, at one threshold |
 
 All scores are shares from 0 to 1. Epochs are counted from 1. Nothing that is imputed is in MLflow."""
 
