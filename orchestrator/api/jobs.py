@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ def start_job(
     with mistakes.noted():
         _check_space(context)
     with mistakes.noted():
+        _check_budget(context)
+    with mistakes.noted():
         _refuse_secret_variables(env)
     with mistakes.noted():
         submission = submission_of(context, address, env, python)
@@ -82,6 +85,14 @@ def _check_space(context: typer.Context) -> None:
         from orchestrator.search.space.space_file import load_space
 
         check_builds(load_space(file))
+
+
+def _check_budget(context: typer.Context) -> None:
+    """Raise `BadStudy` if a search has no limit, or an impossible one."""
+    if context.info_name == "search":
+        from orchestrator.search.budget.limits import Budget
+
+        Budget(*(context.params[limit.name] for limit in fields(Budget)))
 
 
 def submission_of(context: typer.Context, address: str, env: Mapping[str, str], python: str) -> Submission:

@@ -325,6 +325,13 @@ def test_files_of_more_than_ray_takes_are_refused_before_anything_is_sent(run, a
     refuse_size({"files/colon.toml": tmp_path / "colon.toml"})
 
 
+@pytest.mark.parametrize("budget", [(), ("--hours", "0"), ("--gpu-hours", "inf")])
+def test_a_search_without_a_budget_is_refused_before_anything_is_sent(run, api, budget):
+    code, _, err = run("--", "search", "colon.toml", "--data", "drawn", *budget)
+    assert code == 2 and not api.asked
+    assert ("--hours" if budget == () else f"{budget[0]}: expected a finite number above 0") in err
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
