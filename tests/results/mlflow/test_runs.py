@@ -234,7 +234,10 @@ def test_runs_are_known_again_whatever_else_their_study_is_tagged_with(open_runs
     assert find_runs().keys() == {"trial-000 unet"}
 
 
-def test_a_store_that_cannot_be_written_to_raises_and_prints_no_traceback(mlflow_uri, request, capfd):
+def test_a_store_that_cannot_be_written_to_raises_and_prints_no_traceback(
+    mlflow_uri, request, capfd, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # MLflow takes file:/... for a folder below it, and makes it
     experiment = connect(mlflow_uri).create_experiment(request.node.name)
     store = mlflow_uri.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true"
     with pytest.raises(MlflowException, match="readonly database"):
