@@ -84,7 +84,9 @@ def group(spec, cases, home) -> Callable[[int], list[dict]]:
             "released": partial(fit, released(spec), cases, folder / "released"),
             "adapted": partial(fit, adapted(spec), cases, folder / "adapted"),
             "huge": partial(fit, huge, cases, folder / "huge"),
-            "uneven": partial(fit, drawn_fit(cases, batch_size=2 * width + 1), cases, folder / "uneven"),
+            "uneven": partial(
+                fit, drawn_fit(cases, num_train=9, batch_size=2 * width + 1), cases, folder / "uneven"
+            ),
             "batch norm": shared_batch_norm,
         }
         return together(width, tasks, folder)
