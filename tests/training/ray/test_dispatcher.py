@@ -241,9 +241,9 @@ def test_a_lane_says_whether_it_was_ever_up():
     async def conversation(dispatcher):
         assert not await dispatcher.lane_ended(0)
         await dispatcher.take(0)
-        assert await dispatcher.num_ready() == 1
+        assert (await dispatcher.count())[0] == 1
         assert await dispatcher.lane_ended(0)
-        assert await dispatcher.num_ready() == 0
+        assert (await dispatcher.count())[0] == 0
 
     talk(conversation)
 
