@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,7 @@ def _check_budget(context: typer.Context) -> None:
     if context.info_name == "search":
         from orchestrator.search.budget.limits import Budget
 
-        Budget(*(context.params[limit.name] for limit in fields(Budget)))
+        Budget.of_options(context.params)
 
 
 def submission_of(context: typer.Context, address: str, env: Mapping[str, str], python: str) -> Submission:

@@ -86,7 +86,7 @@ def refuse_search(words: tuple[str, ...]) -> None:
     if repeated:
         options = ", ".join("--" + name.replace("_", "-") for name in repeated)
         raise BadMachine(where, f"expected no {options}, which the file itself sets; give them before --")
-    Budget(*(context.params[limit.name] for limit in fields(Budget)))
+    Budget.of_options(context.params)
 
 
 def _is_given(context: Any, name: str) -> bool:

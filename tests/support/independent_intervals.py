@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from orchestrator.scoring.statistics import _finite, cluster_interval
+from orchestrator.scoring.statistics import cluster_interval
 
 
 def image_interval(
@@ -21,9 +21,8 @@ def fold_interval(fold_means: ArrayLike, *, confidence: float = 0.95) -> tuple[f
     """Student's t interval over the means of K folds, the usual source of "mean ± std" in tables.
 
     It treats folds as independent, which they are not: for comparison with papers. (-inf, inf) for a single fold.
-    ValueError: no folds, a mean that is not finite.
     """
-    means = _finite(fold_means)
+    means = np.asarray(fold_means, np.float64)
     if len(means) == 1:
         return -np.inf, np.inf
     reach = stdtrit(len(means) - 1, (1 + confidence) / 2) * means.std(ddof=1) / np.sqrt(len(means))

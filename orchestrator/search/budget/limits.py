@@ -9,7 +9,8 @@ the budget, as far as past fits predict the cost.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from orchestrator.common.display import counted, plural
@@ -75,6 +76,11 @@ class Budget:
     def of(cls, spec: StudySpec) -> Budget:
         """The budget of a specification. Raises `BadStudy` if it has no limit."""
         return cls(spec.trials, spec.hours, spec.gpu_hours, spec.epochs, spec.until_unlikely)
+
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> Budget:
+        """The budget among the values of a search's options. Raises `BadStudy` if it has no limit."""
+        return cls(*(options[limit.name] for limit in fields(cls)))
 
     @property
     def is_of_training(self) -> bool:
