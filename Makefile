@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml
 ifeq ($(TORCH),newest)
 	$(BIN)/python -m pip install --quiet --no-compile -r cluster/constraints-newest.txt
 endif
-	-$(BIN)/python -m compileall -q -j 0 -x '/(tests|rllib)/' $(VENV)/lib
+	-$(BIN)/python -m compileall -q -j 0 -x '/(tests|rllib)/' $(VENV)/lib orchestrator
 	@touch $@
 
 # Sizes and costs of the networks, which `orchestrator models` shows without building these; to be made after they change.

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.scoring.filters import filter_bins
 from orchestrator.scoring.histograms import NUM_BINS, bin_of, quantize
 
 
@@ -67,6 +66,8 @@ class PostProcess:
 
     def filter(self, bins: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """bins (H, W) -> filtered bins (H, W), of which histograms must be for a sweep to match `apply`."""
+        from orchestrator.scoring.filters import filter_bins  # loads OpenCV
+
         return filter_bins(bins, self.fill_holes, self.min_component_area)
 
     def as_dict(self) -> dict[str, Any]:

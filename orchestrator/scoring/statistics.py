@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # special is loaded when first used: it takes longer than a leaderboard
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, ndtr, stdtr, stdtrit
 
 _EXACT_GROUPS = 18  # enumerating 2**18 sign flips takes a few milliseconds
 FEW_GROUPS = 5  # over fewer, an interval of Dice is 0.4 to 0.9 wide (tests/benchmarks/interval_coverage.py)
@@ -96,8 +96,8 @@ def _exact_share_interval(hits: NDArray[np.float64], sizes: NDArray[np.float64])
     if 0 < share < 1 and (error := float(_cluster_error(hits, sizes))) > 0:
         trials = min(trials, share * (1 - share) / error**2)
     found = share * trials
-    low = betaincinv(found, trials - found + 1, 0.025) if found > 0 else 0.0
-    high = betaincinv(found + 1, trials - found, 0.975) if found < trials else 1.0
+    low = scipy.special.betaincinv(found, trials - found + 1, 0.025) if found > 0 else 0.0
+    high = scipy.special.betaincinv(found + 1, trials - found, 0.975) if found < trials else 1.0
     return float(low), float(high)
 
 
@@ -213,7 +213,7 @@ def corrected_t_test(differences: ArrayLike, test_share: float) -> TestResult:
     mean, error = float(found.mean()), corrected_error(found, test_share)
     certain = 0.0 if abs(mean) <= _TIE else float(np.copysign(np.inf, mean))
     statistic = mean / error if error > _TIE else certain
-    return TestResult(statistic, float(2 * stdtr(len(found) - 1, -abs(statistic))), len(found))
+    return TestResult(statistic, float(2 * scipy.special.stdtr(len(found) - 1, -abs(statistic))), len(found))
 
 
 def corrected_error(differences: ArrayLike, test_share: float) -> float:
@@ -240,7 +240,7 @@ def corrected_interval(
     sets and of training itself. ValueError: as that test."""
     mean = float(_finite(differences).mean())
     corrected_t_test(differences, test_share)
-    reach = stdtrit(len(_finite(differences)) - 1, (1 + confidence) / 2)
+    reach = scipy.special.stdtrit(len(_finite(differences)) - 1, (1 + confidence) / 2)
     reach *= corrected_error(differences, test_share)
     return mean - float(reach), mean + float(reach)
 
@@ -305,7 +305,7 @@ def _jackknife_reach(sums: NDArray[np.float64], sizes: NDArray[np.float64], tail
     without = (sums.sum() - sums) / (sizes.sum() - sizes)
     error = np.sqrt((len(sums) - 1) / len(sums) * ((without - sums.sum() / sizes.sum()) ** 2).sum())
     effective = sizes.sum() ** 2 / (sizes**2).sum()
-    return float(-stdtrit(max(effective - 1, 0.5), tail) * error)
+    return float(-scipy.special.stdtrit(max(effective - 1, 0.5), tail) * error)
 
 
 def _share_of_flips_as_far(sums: NDArray[np.float64]) -> float:
@@ -318,7 +318,7 @@ def _share_of_flips_as_far(sums: NDArray[np.float64]) -> float:
 
 def _normal_p(sums: NDArray[np.float64]) -> float:
     spread = np.sqrt((sums**2).sum())
-    return float(2 * ndtr(-abs(sums.sum()) / spread)) if spread else 1.0
+    return float(2 * scipy.special.ndtr(-abs(sums.sum()) / spread)) if spread else 1.0
 
 
 def _average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

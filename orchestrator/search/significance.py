@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr
 
 from orchestrator.data.splits.split_plan import SplitPlan
 from orchestrator.scoring.statistics import (
@@ -192,7 +192,7 @@ def false_claim(
 def _tail(difference: float, error: float, freedom: int) -> float:
     if error == 0:
         return 0.5 if difference == 0 else 0.0
-    return float(stdtr(freedom, -abs(difference) / error))
+    return float(scipy.special.stdtr(freedom, -abs(difference) / error))
 
 
 def larger(p_images: float, p_folds: float | None) -> float:

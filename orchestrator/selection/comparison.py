@@ -170,18 +170,15 @@ def verdict(row: Comparison, metric: str) -> str:
 
 
 def _trial(snapshot: StudySnapshot, number: str, metric: str) -> StudyTrial:
-    trials = snapshot.trials
     if not number:
         standing = snapshot.ranked(metric)
         if not standing:
             raise BadStudy(snapshot.name, "has no finished trial yet; run `orchestrator search` on")
         return named(snapshot, standing, metric)[0]
-    found = [trial for trial in trials if str(trial.number) == number]
-    if not found:
-        raise BadStudy(
-            snapshot.name, f"has no trial {number!r}; known: {', '.join(str(t.number) for t in trials)}"
-        )
-    return found[0]
+    known = {str(one): one for one in snapshot.trial_numbers}
+    if number not in known:
+        raise BadStudy(snapshot.name, f"has no trial {number!r}; known: {', '.join(known)}")
+    return snapshot.read_trials([known[number]])[0]
 
 
 def _common(one: ComparedSystem, other: ComparedSystem) -> list[str]:

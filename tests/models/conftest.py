@@ -77,7 +77,14 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 # Wirings that one image trains, of networks that ask for two for the sake of their others.
 ALONE = {"encoder_decoder", "encoder_decoder-fpn", "encoder_decoder-manet", "encoder_decoder-segformer"}
 # Small, the same network as another one; or deep: a step takes ten times that of others.
-SLOW = {"hrnet_w48", "nnunet_resenc", "nnunet_resenc-L"}
+SLOW = {
+    "hrnet_w48",
+    "msrf_net-script",
+    "nnunet_resenc",
+    "nnunet_resenc-L",
+    "resunet_pp_daspp",
+    "uacanet_l",
+}
 
 # To learn four images takes seconds each: the others are slow. That gradients are finite is tested for all.
 QUICK_TO_LEARN = {"unet", "resunet_pp", "pranet", "encoder_decoder", "deeplabv3p_mobilenet"}

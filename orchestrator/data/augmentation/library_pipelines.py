@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import yaml
 
 from orchestrator.common.errors import BadSpace
 from orchestrator.common.user_documents import parse_json, read_bounded, shown
@@ -84,6 +83,8 @@ def _library() -> ModuleType:
 
 
 def _of_file(path: Path) -> dict[str, Any]:
+    import yaml  # takes a tenth of a second
+
     data = read_bounded(path, BadSpace, megabytes=1)
     try:
         content = parse_json(data) if path.suffix == ".json" else yaml.safe_load(data)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AliasChoices, Field
@@ -66,7 +67,7 @@ class SplitPlan:
         by = "" if self.groups_known else "-by-image" if self.near_duplicates is None else BY_NEAR_DUPLICATES
         return f"{self.kind}{by}" + ("" if self.seed is None else f"-seed{self.seed}")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """32 hex digits of a hash of the whole plan."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:32]

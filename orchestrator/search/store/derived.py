@@ -24,7 +24,7 @@ from orchestrator.search.records.fit_records import Marks, marks_of
 
 FORMAT = 1  # of sound.json
 # Code that scores, intervals and choices follow from, below the package.
-RULES = (
+SOURCES = (
     "scoring",
     "selection",
     "search/goals",
@@ -39,7 +39,7 @@ RULES = (
 def digest_of_rules() -> str:
     """Digest of the code that derives values, so that values of another version are not found."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
-    for name in RULES:
+    for name in SOURCES:
         for file in sorted((root / name).rglob("*.py")) or [root / name]:
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -37,7 +37,7 @@ from orchestrator.search.records.fit_records import (
     summary_of,
 )
 from orchestrator.search.records.ledger import Ledger, folders
-from orchestrator.search.records.partial_score import PartialScore, seen_folds_of
+from orchestrator.search.records.partial_score import PartialScore, SeenFolds, seen_folds_of
 from orchestrator.search.records.status import Status, read_status
 from orchestrator.search.records.trial_records import of_status
 from orchestrator.search.records.trial_score import TrialScore
@@ -226,15 +226,33 @@ class StudySnapshot:
     @cached_property
     def trials(self) -> list[StudyTrial]:
         """Every trial so far that has its parameters, by number."""
-        able = [
-            trial
-            for trial in self.stored_trials
-            if trial.state != TrialState.WAITING and self.space.drawn(trial.params) is not None
+        return self.read_trials(self.trial_numbers)
+
+    @property
+    def trial_numbers(self) -> tuple[int, ...]:
+        """Numbers of `trials`, in order, of which no record of a fit is read."""
+        return tuple(self._drawn)
+
+    def read_trials(self, numbers: Iterable[int]) -> list[StudyTrial]:
+        """Those of `trials` with these numbers, all of `trial_numbers`; no other trial's fits are read."""
+        found = [
+            read_trial(self._drawn[number], self.space, self.plan, self, self._looks.get(number))
+            for number in numbers
         ]
-        looks = seen_folds_of(self.verdicts)
-        found = [read_trial(trial, self.space, self.plan, self, looks.get(trial.number)) for trial in able]
         self.derived.save()
         return found
+
+    @cached_property
+    def _drawn(self) -> dict[int, FrozenTrial]:
+        return {
+            trial.number: trial
+            for trial in self.stored_trials
+            if trial.state != TrialState.WAITING and self.space.drawn(trial.params) is not None
+        }
+
+    @cached_property
+    def _looks(self) -> dict[int, SeenFolds]:
+        return seen_folds_of(self.verdicts)
 
     def find(self, fit_id: str) -> FitRecord | None:
         """The record of a fit; None where there is none, or it does not read."""

@@ -143,7 +143,7 @@ def altered(frame: np.ndarray, symmetry: int) -> np.ndarray:
     return forms[symmetry % len(forms)]
 
 
-@pytest.mark.parametrize("place", [21, 22])
+@pytest.mark.parametrize("place", [pytest.param(21, marks=pytest.mark.slow), 22])
 def test_mirrored_and_turned_copies_are_found_alone_and_altered(tmp_path: Path, place: int):
     wide = gut(place)[:220]  # not square: a quarter turn makes it portrait
     copies = {f"plain{k}": symmetric(wide, k) for k in range(8)}

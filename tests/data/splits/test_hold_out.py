@@ -25,7 +25,9 @@ def draws(sizes: tuple[int, ...], share: float) -> list[list[Group]]:
     return [hold_out(groups, share, seed, keep=min(5, len(groups) - 1))[0] for seed in range(SEEDS)]
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    "world", [pytest.param(name, marks=pytest.mark.slow if len(WORLDS[name]) > 50 else ()) for name in WORLDS]
+)
 def test_a_case_has_the_same_chance_to_be_held_out_whatever_the_size_of_its_group(world: str):
     sizes, found = WORLDS[world], draws(WORLDS[world], 0.1)
     times = Counter(group.id for taken in found for group in taken)

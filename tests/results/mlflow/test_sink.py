@@ -164,7 +164,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, method: str, refuse: Callable[[], N
     return is_down
 
 
-@pytest.mark.parametrize("status", [200, 400, 413, 500])
+@pytest.mark.parametrize(
+    "status", [200, 413, *(pytest.param(one, marks=pytest.mark.slow) for one in (400, 500))]
+)
 def test_what_a_proxy_answers_in_place_of_mlflow_refuses_nothing_for_good(
     study: RunnableStudy, status: int, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):

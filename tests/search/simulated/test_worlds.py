@@ -45,6 +45,7 @@ def test_a_fit_shows_the_truth_on_average():
     assert np.std(means) == pytest.approx(0.006, rel=0.5)
 
 
+@pytest.mark.slow
 def test_the_stated_error_holds_where_all_configurations_are_equally_good():
     """At most 5 % of trials may be stopped; 40 studies of about 20 trials: margin of three standard errors."""
     stopped = []

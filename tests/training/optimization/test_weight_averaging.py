@@ -76,7 +76,7 @@ def test_ema_takes_every_step_and_forgets_by_its_decay(cases, tmp_path):
         torch.testing.assert_close(value, weights_of(mean_in(states[BEGINS]))[name], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["swa", "ema"])
+@pytest.mark.parametrize("kind", ["swa", pytest.param("ema", marks=pytest.mark.slow)])
 def test_averaging_changes_what_is_validated_and_nothing_that_is_learnt(cases, tmp_path, kind):
     plain, plain_states = along_the_way(drawn_fit(cases, **AVERAGED), cases, tmp_path / "plain")
     mean, states = along_the_way(drawn_fit(cases, **AVERAGED, weight_averaging=kind), cases, tmp_path / kind)
@@ -88,7 +88,7 @@ def test_averaging_changes_what_is_validated_and_nothing_that_is_learnt(cases, t
     assert [row[2] for row in learned(mean)][BEGINS + 1 :] != [row[2] for row in learned(plain)][BEGINS + 1 :]
 
 
-@pytest.mark.parametrize("kind", ["swa", "ema"])
+@pytest.mark.parametrize("kind", [pytest.param("swa", marks=pytest.mark.slow), "ema"])
 def test_the_record_holds_the_mean_that_its_best_epoch_was_judged_by(cases, tmp_path, kind):
     spec = drawn_fit(cases, **AVERAGED, weight_averaging=kind)
     outcome, states = along_the_way(spec, cases, tmp_path)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from orchestrator.common.errors import BadBundle
 from orchestrator.common.names import meant
-from orchestrator.results.export.formats.pipeline import why_no_pipeline
 from orchestrator.scoring.postprocess import PostProcess
 
 FORMATS = {
@@ -25,6 +24,7 @@ OPTION = "--formats"
 FACTS = "formats.json"  # what is known of each file: size, difference, loss of Dice
 MADE = "made"  # in it: the study, trial and version that the export comes from
 WITH_IMAGES = ("fp16", "int8")  # whose loss of Dice is measured on images of the study
+NEEDS_LABELS = "fill_holes or min_component_area need connected components, which ONNX has no operator for"
 
 
 def formats_of(text: str | None, masks: PostProcess | None = None) -> tuple[str, ...]:
@@ -57,6 +57,11 @@ def only_with_export(folder: str | Path | None, option: str = OPTION) -> None:
     """Raises `BadBundle` where an option of an export is given without a folder to export to."""
     if folder is None:
         raise BadBundle(option, "expected --export FOLDER with it, found none")
+
+
+def why_no_pipeline(masks: PostProcess) -> str | None:
+    """Reason why masks by these rules cannot be made inside ONNX; None where they can."""
+    return NEEDS_LABELS if masks.fill_holes or masks.min_component_area else None
 
 
 def format_lines(folder: Path, formats: Sequence[str], masks: PostProcess) -> Iterator[str]:

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import helper, inliner, numpy_helper
 
+from orchestrator.results.export.formats.names import why_no_pipeline
 from orchestrator.scoring.postprocess import PostProcess
 
-NEEDS_LABELS = "fill_holes or min_component_area need connected components, which ONNX has no operator for"
 OPSETS = range(18, 26)  # in which the operators of graph_parts.py mean the same
 METADATA = {
     "input": "image: uint8 (height, width, 3), any size; pixels upright",
@@ -25,11 +25,6 @@ METADATA = {
     "output": "probability: float32 (height, width), 0 to 1; mask: uint8 (height, width), 1 on the polyp, else 0",
     "use": "research only; not a medical device",
 }
-
-
-def why_no_pipeline(masks: PostProcess) -> str | None:
-    """Reason why masks by these rules cannot be made inside ONNX; None where they can."""
-    return NEEDS_LABELS if masks.fill_holes or masks.min_component_area else None
 
 
 def pipeline(
