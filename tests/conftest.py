@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from functools import cache
 
 import pytest
+import typer.testing
 from hypothesis import HealthCheck, settings
 
 from orchestrator.common.cpus import NICENESS_OF_STARTER
@@ -31,6 +33,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+# The tree of commands takes a fifth of a second to build, and is the same for every call.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 # Minutes long, though of few tests.
 LONGEST = "tests/system/test_end_to_end.py"

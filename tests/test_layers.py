@@ -108,15 +108,16 @@ def imports_of(module: str) -> frozenset[str]:
     return frozenset(imported(tree_of(module)))
 
 
-def ours(module: str) -> set[str]:
+@cache
+def ours(module: str) -> frozenset[str]:
     """Our modules that a module imports; `from orchestrator.data import cases` is orchestrator.data.cases."""
     return modules_of(imports_of(module))
 
 
-def modules_of(imports: Iterable[str]) -> set[str]:
+def modules_of(imports: Iterable[str]) -> frozenset[str]:
     """The modules of ours among names that are imported."""
     names = {name for name in imports if name.split(".")[0] == "orchestrator"}
-    return {name if name in FILES else name.rpartition(".")[0] for name in names} - {"orchestrator"}
+    return frozenset(name if name in FILES else name.rpartition(".")[0] for name in names) - {"orchestrator"}
 
 
 def imports_ray(module: str) -> bool:

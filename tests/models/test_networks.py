@@ -39,7 +39,7 @@ def blobs(num_images: int, size: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def test_images_become_logits_of_their_size_in_either_mode(small):
     num_outputs = set()
-    for training, *shape in ((True, 3, 64, 64), (True, 2, 64, 96), (False, 1, 64, 64), (False, 3, 64, 96)):
+    for training, *shape in ((True, 2, 64, 96), (False, 1, 64, 64), (False, 3, 64, 96)):
         outputs = small.train(training)(images(*shape))
         assert isinstance(outputs, tuple)
         assert {tuple(output.shape) for output in outputs} == {(shape[0], 1, *shape[1:])}
@@ -71,9 +71,9 @@ def test_every_parameter_that_is_trained_gets_a_finite_gradient(small):
 @torch.no_grad()
 def test_evaluation_gives_the_same_numbers_twice_and_whatever_the_batch_is(small):
     small.eval()
-    outputs = small(images(3))
-    assert all(torch.equal(a, b) for a, b in zip(outputs, small(images(3)), strict=True))
-    torch.testing.assert_close(outputs[0][1:2], small(images(3)[1:2])[0], rtol=1e-4, atol=1e-4)
+    outputs = small(images())
+    assert all(torch.equal(a, b) for a, b in zip(outputs, small(images()), strict=True))
+    torch.testing.assert_close(outputs[0][1:], small(images()[1:])[0], rtol=1e-4, atol=1e-4)
 
 
 def test_weights_written_and_read_back_give_the_same_output(small):
