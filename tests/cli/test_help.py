@@ -56,6 +56,7 @@ def test_help_has_one_example_and_every_word_is_whole_on_80_columns(path: tuple[
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
     said = CliRunner().invoke(app, [*path, "-h"]).output
     assert said.count("Example: ") == 1 and "…" not in said
+    assert not re.search(r"<(str|bool|path|list)\b", said), "types are Python's words"
 
 
 def test_options_of_earlier_versions_are_understood_and_not_shown():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from typer import BadParameter
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from orchestrator.cli.console.completion import COMPLETED
 from orchestrator.cli.console.examples import EXAMPLES
@@ -110,6 +110,12 @@ GROUPS = {  # of the top help: panel -> commands
     "Housekeeping": ("studies", "clean", "completion"),
 }
 
+# Of `data`: its commands in the order in which they are needed; Typer lists them in that of their modules.
+DATA = (
+    *("add", "list", "show", "check", "describe", "preview", "leaks", "split"),
+    *("layouts", "draw", "cache", "remove"),
+)
+
 
 class Commands(TyperGroup):
     """Group of all commands. Typer takes every EOFError for Ctrl-D and says "Aborted."; ours is a bug."""
@@ -124,7 +130,9 @@ class Commands(TyperGroup):
         self.commands = {
             name: self.commands[name] for name in [*ordered, *(self.commands.keys() - {*ordered})]
         }
-        for command in _all(self.commands.values()):
+        data: Any = self.commands["data"]
+        data.commands = {name: data.commands[name] for name in sorted(data.commands, key=DATA.index)}
+        for command in (self, *_all(self.commands.values())):
             _dress(command)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -154,18 +162,37 @@ def _dress(command: TyperCommand | TyperGroup) -> None:
     name = getattr(command.callback, "__name__", "")
     if command.help:
         command.help = IN_PARAGRAPH.sub(" ", command.help)
+    command.get_params = _with_short_types(command.get_params)  # type: ignore[assignment, method-assign]
     for param in command.params:
+        if isinstance(param, TyperArgument):
+            param.display_type_rich = _no_type  # type: ignore[method-assign]
         if isinstance(param, TyperOption) and param.rich_help_panel is None:
             param.rich_help_panel = PANEL_OF.get(f"{name}.{param.name}") or PANEL_OF.get(
                 param.name or "", REST
             )
-            param.metavar = param.metavar if param.metavar is not None else _short_type(param)
         own = f"{name}.{param.name}"  # of this command alone
         completed: Callable[..., Any] | None = COMPLETED.get(own) or COMPLETED.get(param.name or "")
         if completed is not None and member(param, "_custom_shell_complete") is None:
             set_member(param, "_custom_shell_complete", completed)
     if name in EXAMPLES and not command.epilog:
         command.epilog = f"Example: {EXAMPLES[name]}"
+
+
+def _no_type(ctx: Any) -> None:
+    """Of an argument: its name and help say more than Typer's `<list[str]>`."""
+
+
+def _with_short_types(params: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
+    """The function that lists the parameters of a command, with --help and those of completion, which come last."""
+
+    def listed(ctx: Any) -> list[Any]:
+        found = params(ctx)
+        for param in found:
+            if isinstance(param, TyperOption) and param.metavar is None:
+                param.metavar = _short_type(param)
+        return found
+
+    return listed
 
 
 def _short_type(param: TyperOption) -> str | None:
