@@ -14,8 +14,8 @@ def timing(study: StudyFacts) -> str | None:
     """Whether data was collected for the study."""
     dates = "; ".join(f"{one.name}: {one.card['dates']}" for one in study.datasets if "dates" in one.card)
     return (
-        "The model was developed and tested on stored images alone, all of which existed before the search "
-        f"began{f' (dates of the data: {dates})' if dates else ''}."
+        "Retrospective: the model was developed and tested on stored images alone, all of which existed before "
+        f"the search began{f' (dates of the data: {dates})' if dates else ''}."
     )
 
 

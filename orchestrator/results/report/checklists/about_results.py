@@ -83,8 +83,8 @@ def failures(study: StudyFacts) -> str | None:
     worst = ", ".join(f"{one.case_id} ({percent(one.dice)})" for one in champion.worst[:5])
     return (
         f"Dice below 50 percent on {missed:,} of {len(champion.dice):,} validation images; the worst: {worst}. "
-        "Pictures are "
-        "in the report."
+        "Pictures are in the report."
+        + (f" By kind of image: {strata}." if (strata := subgroups(study)) is not None else "")
     )
 
 
@@ -120,6 +120,7 @@ def sensitivity(study: StudyFacts) -> str | None:
             f"{name} {percent(a)} % of {count} trials" for name, (a, count) in some.items()
         )
         found.append(f"Hyperparameters that only some trials have, among these: {listed_some}.")
+    found.append("Robustness to blur, light and compression was not examined.")
     return " ".join(found)
 
 
