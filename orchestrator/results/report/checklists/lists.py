@@ -56,7 +56,11 @@ CLAIM = (
     Item("15", "Why this reference standard"),
     Item("16", "Who annotated", about_data.stated("annotators")),
     Item(
-        "17", "Annotation of the test set", about_data.annotation_of_test, "how, where it is not stated here"
+        "17",
+        "Annotation of the test set",
+        about_data.annotation_of_test,
+        "how, where it is not stated here",
+        ("annotators",),
     ),
     Item("18", "Variability between and within raters"),
     Item("19", "Assignment of data to partitions", about_data.partitions),
