@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from functools import cache
@@ -36,6 +37,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # The tree of commands takes a fifth of a second to build, and is the same for every call.
 typer.testing._get_command = cache(typer.testing._get_command)
+
+# As the command line does: thousands of tests are objects that last, and each full collection would scan them.
+gc.set_threshold(50_000, 20, 20)
 
 # Minutes long, though of few tests.
 LONGEST = "tests/system/test_end_to_end.py"
