@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # special is loaded when first used: it takes longer than a leaderboard
+import scipy  # its part `special`, which takes a quarter of a second, is loaded when first used
 from numpy.typing import ArrayLike, NDArray
 
 _EXACT_GROUPS = 18  # enumerating 2**18 sign flips takes a few milliseconds

@@ -7,7 +7,7 @@ same panel everywhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from typer import BadParameter
@@ -126,12 +126,9 @@ class Commands(TyperGroup):
             for name in names:
                 if name in self.commands:
                     self.commands[name].rich_help_panel = group  # type: ignore[attr-defined]
-        ordered = [name for names in GROUPS.values() for name in names if name in self.commands]
-        self.commands = {
-            name: self.commands[name] for name in [*ordered, *(self.commands.keys() - {*ordered})]
-        }
+        self.commands = _in_order(self.commands, [name for names in GROUPS.values() for name in names])
         data: Any = self.commands["data"]
-        data.commands = {name: data.commands[name] for name in sorted(data.commands, key=DATA.index)}
+        data.commands = _in_order(data.commands, DATA)
         for command in (self, *_all(self.commands.values())):
             _dress(command)
 
@@ -149,6 +146,11 @@ class Commands(TyperGroup):
         except BadParameter as refused:
             refused.message = with_hint(refused.message)
             raise
+
+
+def _in_order(commands: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Commands in the order of `names`, then the others."""
+    return {name: commands[name] for name in dict.fromkeys([*names, *commands]) if name in commands}
 
 
 def _all(commands: Iterable[Any]) -> Iterator[TyperCommand | TyperGroup]:

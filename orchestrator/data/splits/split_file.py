@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from orchestrator.data.splits.split_plan import (
     SplitPlan,
     earlier_name,
     fingerprints,
+    name_in_files,
     near_duplicates_of_sources,
     ordered_pairs,
 )
@@ -202,7 +204,8 @@ def _edits(plan: SplitPlan, said: Mapping[str, Any]) -> list[str]:
         for key in ("name", "counts", *(["warning"] if "warning" in said else []))  # earlier files have none
         if said.get(key) != expected.get(key)
     ]
-    strange = sorted(said.keys() - expected.keys() - plan.as_dict().keys() - {"warning"})
+    own = {name_in_files(one.name) for one in fields(plan)}
+    strange = sorted(said.keys() - expected.keys() - own - {"warning"})
     problems += [f"{short(key)}: is not a key of a split file" for key in strange[:LISTED]]
     problems += [f"and {len(strange) - LISTED} more keys"] if len(strange) > LISTED else []
     return problems

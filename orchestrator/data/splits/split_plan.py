@@ -74,7 +74,7 @@ class SplitPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields under their names in files."""
-        return {"twins" if key == "near_duplicates" else key: value for key, value in asdict(self).items()}
+        return {name_in_files(key): value for key, value in asdict(self).items()}
 
     @property
     def num_repeats(self) -> int:
@@ -103,6 +103,11 @@ class SplitPlan:
     def left_out(self) -> frozenset[str]:
         """Cases that no fold uses in any way."""
         return frozenset(id for ids in self.dropped.values() for id in ids)
+
+
+def name_in_files(field: str) -> str:
+    """Key of a field of `SplitPlan` in split files."""
+    return "twins" if field == "near_duplicates" else field
 
 
 def fingerprints(datasets: Iterable[Dataset]) -> dict[str, str]:

@@ -113,7 +113,7 @@ def test_nothing_is_left_to_write_on_sources_once_they_are_stated(facts: StudyFa
     stated = states(
         licence="CC0", source="made", dates="2020", centers="one", inclusion="all", annotators="one"
     )
-    assert stated["7"] == "filled" == stated["8"] == stated["16"] == stated["17"]
+    assert stated["7"] == "filled" == stated["8"] == stated["16"] == stated["17"] == stated["5"]
 
 
 @pytest.mark.parametrize(

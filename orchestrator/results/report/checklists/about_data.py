@@ -11,11 +11,15 @@ PREPARING = ("image_size", "augmentation", "augmentation_strength", "scales", "s
 
 
 def timing(study: StudyFacts) -> str | None:
-    """Whether data was collected for the study."""
-    dates = "; ".join(f"{one.name}: {one.card['dates']}" for one in study.datasets if "dates" in one.card)
+    """Whether data was collected for the study, and what its owners say of when and how it was."""
+    known = [
+        (one.name, [one.card[key] for key in ("dates", "inclusion") if key in one.card])
+        for one in study.datasets
+    ]
+    collected = "; ".join(f"{name}: {', '.join(said)}" for name, said in known if said)
     return (
-        "Retrospective: the model was developed and tested on stored images alone, all of which existed before "
-        f"the search began{f' (dates of the data: {dates})' if dates else ''}."
+        "The model was developed and tested on stored images alone, all of which existed before the search "
+        f"began{f' (collection: {collected})' if collected else ''}."
     )
 
 

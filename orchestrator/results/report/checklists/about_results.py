@@ -120,7 +120,7 @@ def sensitivity(study: StudyFacts) -> str | None:
             f"{name} {percent(a)} % of {count} trials" for name, (a, count) in some.items()
         )
         found.append(f"Hyperparameters that only some trials have, among these: {listed_some}.")
-    found.append("Robustness to blur, light and compression was not examined.")
+    found.append("The program does not examine robustness to blur, light and compression.")
     return " ".join(found)
 
 

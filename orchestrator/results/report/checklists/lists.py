@@ -26,7 +26,13 @@ CLAIM = (
         "background, and the role that it may have in care",
     ),
     Item("4", "Aims and hypotheses"),
-    Item("5", "Prospective or retrospective", about_data.timing),
+    Item(
+        "5",
+        "Prospective or retrospective",
+        about_data.timing,
+        "how the images were collected",
+        ("dates", "inclusion"),
+    ),
     Item("6", "Goal of the study", about_method.goal),
     Item(
         "7",
