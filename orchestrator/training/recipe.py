@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from orchestrator.data.augmentation.pipelines import BY_STRENGTH, STRENGTH, name_problem, names
+from orchestrator.data.augmentation.names import BY_STRENGTH, NAMES, STRENGTH, name_problem
 from orchestrator.training.jobs import job_kind
 from orchestrator.training.sampling import Sampling
 
@@ -115,7 +115,7 @@ Augmentation = Annotated[
     str,
     BeforeValidator(_augmentation),
     WithJsonSchema(
-        {"anyOf": [{"enum": list(names())}, {"type": "string", "pattern": "^(albumentations|file):"}]}
+        {"anyOf": [{"enum": list(NAMES)}, {"type": "string", "pattern": "^(albumentations|file):"}]}
     ),
 ]
 

@@ -180,7 +180,6 @@ class Tune:
             self.monitor = ProgressMonitor(study.store, self.gate, study.race, lambda status: None)
             self.monitor.follow(self.engine, self.engine.trials.study.get_trials(deepcopy=False))
             self.word = ReportingCallback(study, self.engine, report, self.monitor)
-            self.word.report_finished()
         self.queue: deque[tuple[Any, int]] = deque()
         self.num_visits = 0
         self.num_fits = len(self.gate.usage.fits)
@@ -300,9 +299,11 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
         console.folds = tuple(fold.name for fold in study.plan.folds)
         mlflow = MlflowSink(study.store, pictures=lambda *args: {})
         meter = Meter()
-        with AllSinks([console, mlflow, CsvSink(study.store)]) as report:
-            tune = Tune(study, options.lanes, report, meter)
-            start = meter.seconds["start"]
+        report = AllSinks([console, mlflow, CsvSink(study.store)])
+        tune = Tune(study, options.lanes, report, meter)
+        start = meter.seconds["start"]
+        with report:  # they replay the whole study in threads of their own, and so begin when the engine knows it
+            tune.word.report_finished()
             tune.run(size - options.window, until)
             meter.clear()
             before = tune.num_fits

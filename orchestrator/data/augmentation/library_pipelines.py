@@ -23,17 +23,12 @@ import numpy as np
 
 from orchestrator.common.errors import BadSpace
 from orchestrator.common.user_documents import parse_json, read_bounded, shown
+from orchestrator.data.augmentation.names import FILE, PREFIX, is_of_library
 
 # Else albumentations asks the package index for its newest version, and waits where there is no network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-PREFIX, FILE = "albumentations:", "file:"
 NUM_TRIES = 6  # frames that a pipeline is tried on, each with a seed of its own
-
-
-def is_of_library(name: str) -> bool:
-    """Whether an augmentation is a pipeline of albumentations, by its content."""
-    return name.startswith(f"{PREFIX}{{")
 
 
 def canonical(name: str, folder: Path) -> str:

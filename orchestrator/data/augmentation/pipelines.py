@@ -15,7 +15,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from orchestrator.common.user_documents import shown
 from orchestrator.data.augmentation.color import Blur, ChannelShift, Light, Sharpen, Value, gray
 from orchestrator.data.augmentation.geometry import (
     Affine,
@@ -29,7 +28,8 @@ from orchestrator.data.augmentation.geometry import (
     Resize,
     RotateWhole,
 )
-from orchestrator.data.augmentation.library_pipelines import FILE, PREFIX, build, is_of_library
+from orchestrator.data.augmentation.library_pipelines import build
+from orchestrator.data.augmentation.names import BY_STRENGTH, NAMES, STRENGTH, is_of_library, name_problem
 from orchestrator.data.augmentation.steps import (
     Chain,
     Frame,
@@ -41,9 +41,6 @@ from orchestrator.data.augmentation.steps import (
     resize_frame,
     unpack,
 )
-
-BY_STRENGTH = "rand_augment"  # the pipeline whose magnitudes follow one number
-STRENGTH = 0.5
 
 # A frame of 576 pixels for one of 256: Kvasir-SEG frames have a median size of 621 x 530, here made square.
 KVASIR_SIDE = 576
@@ -87,21 +84,6 @@ def pipeline(name: str, image_size: int, strength: float = STRENGTH) -> Pipeline
     return Pipeline(name, image_size, strength)
 
 
-def names() -> tuple[str, ...]:
-    """Names of the pipelines in this file."""
-    return tuple(_PIPELINES)
-
-
-def name_problem(name: object) -> str | None:
-    """Reason why a recipe cannot name this augmentation; None if it can."""
-    if isinstance(name, str) and (name in _PIPELINES or is_of_library(name)):
-        return None
-    return (
-        f"expected {', '.join(names())}, or a pipeline of albumentations, '{PREFIX}[HorizontalFlip(p=0.5), ...]' or "
-        f"'{FILE}NAME.json', which a search-space file is to name; found {shown(name)}"
-    )
-
-
 def summary(name: str) -> str:
     """Description of a pipeline in one line."""
     if is_of_library(name):
@@ -121,6 +103,7 @@ _SOURCES: dict[str, float] = {}  # size of the frames that a pipeline reads, rel
 
 def _named(name: str, source: float = 1) -> Callable[[Callable[[int], tuple[Step, ...]]], None]:
     def add(steps: Callable[[int], tuple[Step, ...]]) -> None:
+        assert name in NAMES, name
         _PIPELINES[name], _SOURCES[name] = steps, source
 
     return add

@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from orchestrator.common.errors import BadData, BadSpace
 from orchestrator.common.files import write_atomically
-from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
+from orchestrator.data.augmentation.library_pipelines import canonical
 from orchestrator.data.augmentation.library_pipelines import problems as library_problems
-from orchestrator.data.augmentation.pipelines import case_seed, names, pipeline
+from orchestrator.data.augmentation.names import NAMES, is_of_library
+from orchestrator.data.augmentation.pipelines import case_seed, pipeline
 from orchestrator.data.cache.frames import read_sized
 from orchestrator.data.cases import Case, Dataset
 from orchestrator.results.views.overlay import no_png, outlined, png
@@ -36,7 +37,7 @@ class Preview:
 
 def checked_pipelines(augmentation: str, size: int, file: Path) -> tuple[str, ...]:
     """Pipelines that a name stands for. Raises `BadData` with all mistakes in the name and in the file."""
-    known, problems = names(), []
+    known, problems = NAMES, []
     try:
         augmentation = canonical(augmentation, Path.cwd())
     except (ValueError, BadData, BadSpace) as refused:

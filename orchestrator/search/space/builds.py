@@ -13,8 +13,9 @@ import torch
 from orchestrator import models
 from orchestrator.common.errors import BadMachine, BadSpace
 from orchestrator.common.user_documents import parse_toml, shown
-from orchestrator.data.augmentation.library_pipelines import canonical, is_of_library
+from orchestrator.data.augmentation.library_pipelines import canonical
 from orchestrator.data.augmentation.library_pipelines import problems as library_problems
+from orchestrator.data.augmentation.names import is_of_library
 from orchestrator.search.space.effects import without_effect
 from orchestrator.search.space.keys import NETWORK, listed, not_known
 from orchestrator.search.space.parameters import batch_refusal, owners, refusal, size_refusal, unknown_key

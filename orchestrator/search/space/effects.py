@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestrator.common.user_documents import shown
-from orchestrator.data.augmentation.pipelines import BY_STRENGTH
+from orchestrator.data.augmentation.names import BY_STRENGTH
 from orchestrator.search.space.distributions import Choice
 from orchestrator.search.space.keys import listed
 from orchestrator.search.space.scalars import Scalar
