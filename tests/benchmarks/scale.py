@@ -302,7 +302,9 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
         report = AllSinks([console, mlflow, CsvSink(study.store)])
         tune = Tune(study, options.lanes, report, meter)
         start = meter.seconds["start"]
-        with report:  # they replay the whole study in threads of their own, and so begin when the engine knows it
+        with (
+            report
+        ):  # they replay the whole study in threads of their own, and so begin when the engine knows it
             tune.word.report_finished()
             tune.run(size - options.window, until)
             meter.clear()
