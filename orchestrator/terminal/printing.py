@@ -89,16 +89,29 @@ class LogLines:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self.began = self.last = time.monotonic()
+        self.last = time.monotonic()
+        self.first: tuple[float, int] | None = None  # when pieces were finished first, and how many
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
+        if self.first is None and done > 0:
+            self.first = now, done
         if now - self.last < SECONDS_A_LINE or not 0 < done < total:
             return
         self.last = now
-        seconds = (now - self.began) / done * (total - done)
-        left = f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
-        note(f"{self.title}: {done:,} of {total:,}, about {left} left")
+        note(f"{self.title}: {done:,} of {total:,}{self._left(now, done, total)}")
+
+    def _left(self, now: float, done: int, total: int) -> str:
+        """The time left by the pace since the first pieces, before which processes may have had to start."""
+        began, before = self.first or (now, done)
+        if done == before:
+            return ""
+        seconds = (now - began) / (done - before) * (total - done)
+        return (
+            f", about {max(1, round(seconds))} s left"
+            if seconds < 90
+            else f", about {round(seconds / 60)} min left"
+        )
 
 
 def note(line: str) -> None:

@@ -28,6 +28,20 @@ def test_a_log_file_is_told_what_is_left_every_ten_seconds(
     assert lines[-1] == "frames: 960 of 1,000, about 10 s left"
 
 
+def test_the_start_of_processes_is_not_taken_for_the_pace_of_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    now = [1000.0]
+    monkeypatch.setattr(screen.time, "monotonic", lambda: now[0])
+    with screen.bar("frames") as on_progress:
+        now[0] += 12
+        for done in range(1, 51):
+            on_progress(done, 100)
+            now[0] += 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["frames: 1 of 100", "frames: 11 of 100, about 89 s left"]
+
+
 def test_a_command_that_is_quick_tells_a_log_file_nothing(capsys: pytest.CaptureFixture[str]):
     with screen.bar("frames") as on_progress:
         on_progress(1, 2)
