@@ -18,7 +18,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orchestrator.common.errors import BadData
-from orchestrator.scoring.formatting import finite
+from orchestrator.scoring.formatting import duration, finite
 
 LOG_WIDTH = 140  # a log file has no width; tables need one, and COLUMNS may say it
 # One character each where tables have it, so that their columns stay straight.
@@ -94,24 +94,18 @@ class LogLines:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if self.first is None and done > 0:
-            self.first = now, done
-        if now - self.last < SECONDS_A_LINE or not 0 < done < total:
+        if done == 0:
+            return
+        self.first = self.first or (now, done)
+        if now - self.last < SECONDS_A_LINE or done >= total:
             return
         self.last = now
-        note(f"{self.title}: {done:,} of {total:,}{self._left(now, done, total)}")
-
-    def _left(self, now: float, done: int, total: int) -> str:
-        """The time left by the pace since the first pieces, before which processes may have had to start."""
-        began, before = self.first or (now, done)
-        if done == before:
-            return ""
-        seconds = (now - began) / (done - before) * (total - done)
-        return (
-            f", about {max(1, round(seconds))} s left"
-            if seconds < 90
-            else f", about {round(seconds / 60)} min left"
-        )
+        began, before = self.first  # processes may have had to start before
+        left = ""
+        if done > before:
+            seconds = (now - began) / (done - before) * (total - done)
+            left = f", about {duration(max(1, seconds))} left"
+        note(f"{self.title}: {done:,} of {total:,}{left}")
 
 
 def note(line: str) -> None:

@@ -179,7 +179,7 @@ class Tune:
             self.scheduler = EngineScheduler(self.engine)
             self.monitor = ProgressMonitor(study.store, self.gate, study.race, lambda status: None)
             self.monitor.follow(self.engine, self.engine.trials.study.get_trials(deepcopy=False))
-            self.word = ReportingCallback(study, self.engine, report, self.monitor)
+            self.callback = ReportingCallback(study, self.engine, report, self.monitor)
         self.queue: deque[tuple[Any, int]] = deque()
         self.num_visits = 0
         self.num_fits = len(self.gate.usage.fits)
@@ -200,8 +200,8 @@ class Tune:
         meter.wrap(engine.state.ledger.trials, "write", "trial records")
         meter.wrap(self.monitor, "draw", "status")
         meter.wrap(watch_module, "write_status", "status")
-        meter.wrap(self.word, "report_finished", "report")
-        meter.wrap(self.word, "on_trial_result", "report")
+        meter.wrap(self.callback, "report_finished", "report")
+        meter.wrap(self.callback, "on_trial_result", "report")
         meter.wrap(self.work, "train", "(training side: a record)")
 
     def run(self, num_fits: int, until: float = float("inf")) -> None:
@@ -214,15 +214,15 @@ class Tune:
                     trial_id=f"tune-{self.num_visits}", config=visit, open=set(visit["folds"])
                 )
                 self.num_visits += 1
-                self.word.on_trial_start(0, [], trial)
+                self.callback.on_trial_start(0, [], trial)
                 self.queue.extend((trial, fold) for fold in visit["folds"])
             if not self.queue:
                 return
             trial, fold = self.queue.popleft()
             if fold in trial.open:
-                self._news(trial, fold)
+                self._report_fit(trial, fold)
 
-    def _news(self, trial: Any, fold: int) -> None:
+    def _report_fit(self, trial: Any, fold: int) -> None:
         """A fit, in three pieces of update."""
         number = trial.config["number"]
         fit_id = self.state.fit_ids[number][fold]
@@ -235,13 +235,13 @@ class Tune:
             result = {"number": number, "updates": [update], "all_finished": not trial.open}
             decision = self.scheduler.on_trial_result(None, trial, result)
             self.searcher.on_trial_result(trial.trial_id, result)
-            self.word.on_trial_result(0, [], trial, result)
+            self.callback.on_trial_result(0, [], trial, result)
             if decision == TrialScheduler.STOP:
                 trial.open.clear()
                 self.searcher.on_trial_complete(trial.trial_id, result)
-                self.word.on_trial_complete(0, [], trial)
+                self.callback.on_trial_complete(0, [], trial)
                 break
-        self.word.on_step_end(0, [])
+        self.callback.on_step_end(0, [])
 
     def _spec(self, number: int, fold: int) -> FitSpec:
         return fold_specs(self.state.configurations[number], self.study.plan)[fold]
@@ -303,10 +303,9 @@ def measure(options: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
         report = AllSinks([console, mlflow, CsvSink(study.store)])
         tune = Tune(study, options.lanes, report, meter)
         start = meter.seconds["start"]
-        with (
-            report
-        ):  # they replay the whole study in threads of their own, and so begin when the engine knows it
-            tune.word.report_finished()
+        # Sinks replay the study in threads of their own: they begin when the engine is loaded, as in a real study.
+        with report:
+            tune.callback.report_finished()
             tune.run(size - options.window, until)
             meter.clear()
             before = tune.num_fits

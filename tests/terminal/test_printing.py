@@ -36,10 +36,10 @@ def test_the_start_of_processes_is_not_taken_for_the_pace_of_the_work(
     with screen.bar("frames") as on_progress:
         now[0] += 12
         for done in range(1, 51):
-            on_progress(done, 100)
+            on_progress(done, 60)
             now[0] += 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["frames: 1 of 100", "frames: 11 of 100, about 89 s left"]
+    assert lines[:2] == ["frames: 1 of 60", "frames: 11 of 60, about 49 s left"]
 
 
 def test_a_command_that_is_quick_tells_a_log_file_nothing(capsys: pytest.CaptureFixture[str]):

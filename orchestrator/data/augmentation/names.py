@@ -9,7 +9,7 @@ from __future__ import annotations
 from orchestrator.common.user_documents import shown
 
 BY_STRENGTH = "rand_augment"  # the pipeline whose magnitudes follow one number
-STRENGTH = 0.5
+STRENGTH = 0.5  # of it, where a recipe gives none
 NAMES = (
     "none",
     "flips",

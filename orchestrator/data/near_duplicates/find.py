@@ -40,6 +40,7 @@ from orchestrator.data.near_duplicates.landmark_files import LandmarkFiles, Say
 from orchestrator.data.near_duplicates.numbering import ties_between, ties_of_lone_frames
 from orchestrator.data.near_duplicates.result_files import DatasetPair, NearDuplicateRow, ResultFiles
 from orchestrator.data.splits.assign import merge
+from orchestrator.scoring.formatting import duration
 
 FOLDER = "leaks"  # of the cache
 VERSION = "v6"  # to be raised whenever the same images give other near-duplicates
@@ -144,7 +145,7 @@ def _compare_missing(
     def forecast(seconds: float) -> None:
         cores = f"{NUM_THREADS} core{'s'[: NUM_THREADS > 1]}"
         frames = f"comparing {num_frames:,} frames for near-duplicates"
-        result_files.say(f"{frames}: about {_duration(seconds)} on {cores}{hint}")
+        result_files.say(f"{frames}: about {duration(max(1, seconds))} on {cores}{hint}")
 
     num_described = sum(len(shard) for gone in shards.values() for shard in gone)
     meter = Meter(num_described, num_compared, on_progress, forecast)
@@ -187,12 +188,6 @@ def _row(match: Match, names: Sequence[str], others: Sequence[str]) -> NearDupli
 
 def _names(dataset: Dataset) -> list[str]:
     return [case.id.partition("/")[2] for case in dataset.cases]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def count_between(leaks: Leaks) -> list[tuple[str, str, tuple[int, ...], int]]:

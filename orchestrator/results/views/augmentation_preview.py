@@ -37,7 +37,7 @@ class Preview:
 
 def checked_pipelines(augmentation: str, size: int, file: Path) -> tuple[str, ...]:
     """Pipelines that a name stands for. Raises `BadData` with all mistakes in the name and in the file."""
-    known, problems = NAMES, []
+    problems = []
     try:
         augmentation = canonical(augmentation, Path.cwd())
     except (ValueError, BadData, BadSpace) as refused:
@@ -45,15 +45,15 @@ def checked_pipelines(augmentation: str, size: int, file: Path) -> tuple[str, ..
     else:
         wrong = library_problems(augmentation, size) if is_of_library(augmentation) else ()
         problems += [f"--augmentation: {problem}" for problem in wrong]
-        if augmentation not in (*known, "all") and not is_of_library(augmentation):
+        if augmentation not in (*NAMES, "all") and not is_of_library(augmentation):
             problems.append(
-                f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(known)} and all, "
+                f"--augmentation: no pipeline is named {augmentation!r}; known: {', '.join(NAMES)} and all, "
                 "'albumentations:[...]' and 'file:NAME.json'"
             )
     problems += no_png("--out", file)
     if problems:
         raise BadData("data preview", problems)
-    return tuple(one for one in known if one != "none") if augmentation == "all" else (augmentation,)
+    return tuple(one for one in NAMES if one != "none") if augmentation == "all" else (augmentation,)
 
 
 def draw_preview(

@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.data.augmentation import pipelines as augment
+from orchestrator.data.augmentation.names import NAMES
 from orchestrator.data.cache.frames import cached_cases
 from orchestrator.data.importing.dataset import add_dataset
 from orchestrator.data.phantom import draw_dataset
@@ -69,9 +69,9 @@ def test_a_bound_without_prune_is_refused(run):
 def test_a_preview_is_a_picture_and_says_what_is_shown(run):
     code, text, _ = run("data preview drawn --augmentation all --size 64 --cases 2 --out sheet.png")
     assert code == 0
-    assert all(name in text for name in augment.NAMES if name != "none")
+    assert all(name in text for name in NAMES if name != "none")
     picture = cv2.imread("sheet.png")
-    assert picture.shape[1] == 6 + len(augment.NAMES) * 70
+    assert picture.shape[1] == 6 + len(NAMES) * 70
     assert run("data preview drawn --size 64 --epoch 2")[0] == 0
     assert cv2.imread("preview.png").shape[1] == 6 + 6 * 70
 

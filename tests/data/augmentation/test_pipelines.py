@@ -10,13 +10,14 @@ import pytest
 from drawn import drawn_cases, drawn_fit
 
 from orchestrator.data.augmentation import pipelines as augment
+from orchestrator.data.augmentation.names import NAMES
 from orchestrator.data.augmentation.pipelines import Pipeline, case_seed, pipeline
 from orchestrator.data.augmentation.steps import resize_frame
 from orchestrator.training.batches import TrainingCases
 
 RNG = np.random.default_rng(0)
 CORNERS = np.repeat(np.arange(4, dtype=np.uint8).reshape(2, 2, 1), 3, axis=2)
-MOVED = [name for name in augment.NAMES if name != "none"]
+MOVED = [name for name in NAMES if name != "none"]
 
 
 def frame_for(change: Pipeline) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +31,7 @@ def frame_for(change: Pipeline) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
-@pytest.mark.parametrize("name", augment.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_result_whatever_was_asked_before(name):
     change = pipeline(name, 64)
     image, mask = frame_for(change)
@@ -41,7 +42,7 @@ def test_the_same_seed_gives_the_same_result_whatever_was_asked_before(name):
             assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", augment.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_epoch_seen_after_a_resume_is_the_epoch_that_was_missed(name, tmp_path):
     cases = drawn_cases(tmp_path, num_cases=6)
     recipe = drawn_fit(cases, augmentation=name).recipe
@@ -52,7 +53,7 @@ def test_an_epoch_seen_after_a_resume_is_the_epoch_that_was_missed(name, tmp_pat
         assert all((one == other).all() for one, other in zip(resumed[key], expected, strict=True))
 
 
-@pytest.mark.parametrize("name", augment.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_size_type_and_values_are_right_and_the_input_is_not_touched(name):
     change = pipeline(name, 64)
     frame = frame_for(change)
@@ -140,7 +141,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 
 
 def test_every_pipeline_says_where_it_comes_from():
-    for name in augment.NAMES:
+    for name in NAMES:
         assert augment.summary(name).endswith("."), name
         assert inspect.getdoc(augment._PIPELINES[name])
 
