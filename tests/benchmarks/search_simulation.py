@@ -6,7 +6,8 @@
     python tests/benchmarks/search_simulation.py --out search.jsonl --show
 
 Worlds are those of tests/support/known_worlds.py, ways to search those of search_ways.py; every study of a repetition
-meets the same world, drawn anew for each. Each study is a line of --out, and is not repeated: run again with more
+meets the same world, drawn anew for each. Ways that race over epochs need a world with epochs, and count a fit by the
+epochs that it had; `PriorBand` needs neural-pipeline-search, `qLogNEI` needs botorch. Each study is a line of --out, and is not repeated: run again with more
 repetitions, ways or worlds, or after an interruption, it goes on. A study of 300 fits takes 2 to 10 s.
 
 Regret is what a setting has lost to the best point there is, in Dice points: `named`, of the setting that the way would
@@ -41,7 +42,7 @@ from proposers import ask_over_networks, predictions, predictions_over_networks
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
-from search_ways import DEFAULT, WAYS, fits_for
+from search_ways import DEFAULT, EPOCH_WAYS, WAYS, fits_for
 
 from orchestrator.search.race.rules import Race
 from orchestrator.search.samplers.registry import SAMPLERS
@@ -61,6 +62,8 @@ Line = dict[str, Any]
 
 def search(world: World, way: str, repetition: int, lanes: int) -> list[Outcome]:
     """One study, seen at every budget of fits."""
+    if way in EPOCH_WAYS:
+        return EPOCH_WAYS[way].search(world.draw(repetition), repetition)
     chosen = WAYS[way]
     larger = replace(world, num_parameters=world.num_parameters + chosen.more_parameters)
     if chosen.knows_truth:
@@ -189,12 +192,16 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=20, help="studies of each world and way")
     parser.add_argument("--seed", type=int, default=0, help="of the first repetition")
     parser.add_argument("--worlds", nargs="+", choices=names, default=names)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=DEFAULT)
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS, *EPOCH_WAYS], default=DEFAULT)
     parser.add_argument("--lanes", type=int, default=1, help="fits in flight at once")
     parser.add_argument("--show", action="store_true", help="the tables of what is there, and no new study")
     options = parser.parse_args()
     if options.repetitions < 1 or options.lanes < 1:
         parser.error("--repetitions and --lanes need to be 1 or more")
+    if asked := [way for way in options.ways if way in EPOCH_WAYS]:
+        worlds = {world.name: world for world in WORLDS if world.num_epochs > 1 and not world.num_choices}
+        if options.lanes > 1 or not {*options.worlds} <= worlds.keys():
+            parser.error(f"{', '.join(asked)}: only with one lane, in the worlds {', '.join(worlds)}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")  # of Optuna's experimental samplers
     if not options.show:

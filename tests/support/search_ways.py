@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from baseline_rules import Forgiving, Median, Screened, Wilcoxon
-from optuna.samplers import GPSampler
+from epoch_races import LEAST_EPOCHS, REDUCTION, EpochWay, with_optuna, with_priorband, with_promotions
+from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
+from optuna.samplers import GPSampler, TPESampler
 from proposers import ask_botorch, ask_optuna, ask_surrogate
 
 from orchestrator.search.race.rules import Rule
@@ -41,6 +43,38 @@ def ask_gp(seen: SeenTrials, seed: int) -> Point:
     return ask_optuna(lambda given: GPSampler(seed=given, n_startup_trials=2 * len(seen.space)))(seen, seed)
 
 
+def _gp(seed: int, num_parameters: int) -> GPSampler:
+    return GPSampler(seed=seed, n_startup_trials=2 * num_parameters)
+
+
+def _tpe(seed: int, num_parameters: int) -> TPESampler:
+    return TPESampler(seed=seed)
+
+
+def _halving(num_epochs: int) -> SuccessiveHalvingPruner:
+    return SuccessiveHalvingPruner(min_resource=LEAST_EPOCHS, reduction_factor=REDUCTION)
+
+
+def _hyperband(num_epochs: int) -> HyperbandPruner:
+    return HyperbandPruner(LEAST_EPOCHS, num_epochs, REDUCTION)
+
+
+# Over epochs: on five folds at once, or on one, and then all of them for the best five.
+EPOCH_WAYS: Mapping[str, EpochWay] = {
+    "GP, ASHA over epochs, five folds": EpochWay(with_optuna(_gp, _halving), 5, 1, FITS)
+} | {
+    f"{name}, {folds}": EpochWay(steps, *chosen)
+    for name, steps in {
+        "TPE, ASHA over epochs": with_optuna(_tpe, _halving),
+        "TPE, HyperBand": with_optuna(_tpe, _hyperband),
+        "ASHA, promoting": with_promotions,
+        "PriorBand": with_priorband,
+    }.items()
+    for folds, chosen in {
+        "five folds": (5, 1, FITS),
+        "one fold": (1, 5, tuple(fits - 20 for fits in FITS)),
+    }.items()
+}
 TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
 WAYS: Mapping[str, Way] = {
     "ours": Way("paired", ask_surrogate, RACED_FITS, predicts=True),
