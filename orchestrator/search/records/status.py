@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,24 +152,26 @@ class Status:
         return max(0.0, self.heartbeat - self.started)
 
 
-_ADAPTER: TypeAdapter[Status] = TypeAdapter(Status)
+@cache
+def _adapter() -> TypeAdapter[Status]:
+    return TypeAdapter(Status)
 
 
 def write_status(path: Path, status: Status) -> None:
     """Replace the status file; not flushed to disk, since the next one replaces it."""
-    write_atomically(path, _ADAPTER.dump_json(status, exclude_defaults=True), sync=False)
+    write_atomically(path, _adapter().dump_json(status, exclude_defaults=True), sync=False)
 
 
 def read_status(path: Path) -> Status | None:
     """The last status that was written; None where there is none that this version can read."""
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
+        return _adapter().validate_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    result: dict[str, Any] = _ADAPTER.dump_python(status, mode="json") | {"seconds": status.seconds}
+    result: dict[str, Any] = _adapter().dump_python(status, mode="json") | {"seconds": status.seconds}
     return result
 
 

@@ -34,7 +34,7 @@ AT_END = 0.02
 class Distribution(BaseModel, ABC):
     """Distribution of one parameter: its values, and the conditions under which it exists."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     kind: ClassVar[str]
 
     when: Conditions = Field(
@@ -305,7 +305,7 @@ class Unread(Distribution):
 class Sweep(BaseModel):
     """For threshold and reference area: no draw, the best in this range is chosen after training, at no cost."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     sweep: Numbers = Field(description="[low, high], 0 <= low < high < 1")
 
