@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections.abc import Iterable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -30,6 +31,9 @@ FLOORS = (
     "scoring",
     "common",
 )
+TOP_FOLDERS = {"orchestrator", "models", "search_spaces", "cluster", "tests", "docs", "examples"}
+TOP_FILES = {"pyproject.toml", "Makefile", "LICENSE", "CITATION.cff"}
+TOP_PAGES = {"README", "CHANGELOG", "CONTRIBUTING", "SECURITY", "BENCHMARKS", "RESULTS"}
 MOST_FILES = 15  # of a room, `__init__.py` included
 LARGER = {"orchestrator.models"}  # one file per paper
 MAY_IMPORT_RAY = {
@@ -165,6 +169,15 @@ def at_run_time(tree: ast.Module) -> ast.Module:
         if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
     ]
     return ast.Module(body, type_ignores=[])
+
+
+def test_nothing_lies_at_the_top_that_does_not_belong_there():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout: nothing tells what is part of the project")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = {line.split("/")[0] for line in listed.splitlines()}
+    allowed = TOP_FOLDERS | TOP_FILES | {f"{page}.md" for page in TOP_PAGES}
+    assert {name for name in names if not name.startswith(".")} <= allowed
 
 
 def test_rooms_can_be_seen_at_a_glance():

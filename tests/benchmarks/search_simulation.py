@@ -7,8 +7,9 @@
 
 Worlds are those of tests/support/known_worlds.py, ways to search those of search_ways.py; every study of a repetition
 meets the same world, drawn anew for each. Ways that race over epochs need a world with epochs, and count a fit by the
-epochs that it had; `PriorBand` needs neural-pipeline-search, `qLogNEI` needs botorch. Each study is a line of --out, and is not repeated: run again with more
-repetitions, ways or worlds, or after an interruption, it goes on. A study of 300 fits takes 2 to 10 s.
+epochs that it had; `PriorBand` needs neural-pipeline-search, `qLogNEI` needs botorch. Each study is a line of --out and
+is not repeated: run again with more repetitions, ways or worlds, or after an interruption, it goes on. A study of 300
+fits takes 2 to 10 s.
 
 Regret is what a setting has lost to the best point there is, in Dice points: `named`, of the setting that the way would
 name, which is the one with the highest score, and of ours the one that its model expects most of (which a study
