@@ -22,8 +22,10 @@ from orchestrator.search.samplers.registry import SAMPLERS
 from orchestrator.search.simulated.memory import Proposer, SeenTrials
 from orchestrator.search.simulated.worlds import Point
 
-FITS = (40, 60, 80, 100, 150, 200, 300)
-RACED_FITS = (40, 60, 80, 100, 150, 190, 290)  # finalists come to it
+FITS = (20, 30, 40, 60, 80, 100, 150, 200, 300)
+# Finalists come to these.
+RACED_FITS = (10, 20, 30, 40, 60, 80, 100, 150, 190, 290)
+SCREENED_FITS = tuple(fits - 20 for fits in FITS if fits > 20)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ EPOCH_WAYS: Mapping[str, EpochWay] = {
     }.items()
     for folds, chosen in {
         "five folds": (5, 1, FITS),
-        "one fold": (1, 5, tuple(fits - 20 for fits in FITS)),
+        "one fold": (1, 5, SCREENED_FITS),
     }.items()
 }
 TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
@@ -85,7 +87,7 @@ WAYS: Mapping[str, Way] = {
     "GP, five folds": Way("none", ask_gp),
     "GP, Wilcoxon": Way(Wilcoxon(), ask_gp, RACED_FITS),
     "TPE, Wilcoxon": Way(Wilcoxon(), TPE, RACED_FITS),
-    "GP, screened": Way(Screened(), ask_gp, tuple(fits - 20 for fits in FITS)),
+    "GP, screened": Way(Screened(), ask_gp, SCREENED_FITS),
     "GP, asha": Way("asha", ask_gp, RACED_FITS),
     "qLogNEI, five folds": Way("none", ask_botorch),
     "ours, without noise": Way("none", ask_surrogate, knows_truth=True),
