@@ -12,11 +12,11 @@ is not repeated: run again with more repetitions, ways or worlds, or after an in
 fits takes 2 to 10 s.
 
 Regret is what a setting has lost to the best point there is, in Dice points: `named`, of the setting that the way would
-name, which is the one with the highest score, and of ours the one that its model expects most of (which a study
-re-evaluates before it names it); `by score`, of the one with the highest score in any case; `tried`, of the best of all
-settings that were tried. Fits count all training: those that were cut, and the finalists' last folds. "Best stopped" is
-the share of studies that had stopped the truly best of all settings for good, with a 95 % interval (Clopper and
-Pearson).
+name, which is the one with the highest score, and where a model ranks, the one that it expects most of (ours
+re-evaluates it before it names it); `by score`, of the one with the highest score in any case; `tried`, of the best of
+all settings that were tried. Fits count all training: those that were cut, and the last folds of finalists. "Best
+stopped" is the share of studies that had stopped the truly best of all settings for good, with a 95 % interval (Clopper
+and Pearson).
 
 The second table says after how many fits each way is at a regret for good (straight lines between budgets), and how
 many times as many each of the others needs as ours. Nothing is asserted; tests/search/simulated/test_worlds.py
@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 import numpy as np
 import optuna
 from known_worlds import OVER_NETWORKS, WORLDS
-from proposers import ask_over_networks, predictions, predictions_over_networks
+from proposers import ask_over_networks, predictions_over_networks
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
@@ -73,8 +73,7 @@ def search(world: World, way: str, repetition: int, lanes: int) -> list[Outcome]
         )
     instance = larger.draw(repetition)
     race = Race(chosen.rule, instance.groups)
-    predict = predictions if chosen.predicts else None
-    study = SimulatedStudy(instance, race, chosen.ask, lanes=lanes, seed=repetition, predict=predict)
+    study = SimulatedStudy(instance, race, chosen.ask, lanes=lanes, seed=repetition, predict=chosen.predict)
     return study.run(chosen.budgets)
 
 

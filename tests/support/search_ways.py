@@ -7,15 +7,16 @@ for no way to spend fits on folds learns more from a fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from baseline_rules import Forgiving, Median, Screened, Wilcoxon
 from epoch_races import LEAST_EPOCHS, REDUCTION, EpochWay, with_optuna, with_priorband, with_promotions
+from numpy.typing import NDArray
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from optuna.samplers import GPSampler, TPESampler
-from proposers import ask_botorch, ask_optuna, ask_surrogate
+from proposers import ask_botorch, ask_optuna, ask_surrogate, predictions, predictions_botorch
 
 from orchestrator.search.race.rules import Rule
 from orchestrator.search.samplers.registry import SAMPLERS
@@ -35,7 +36,9 @@ class Way:
     rule: str | Rule  # a name that `search` offers, or one of the literature
     ask: Proposer
     budgets: tuple[int, ...] = FITS
-    predicts: bool = False  # ranks, and what is chosen, follow our Gaussian process
+    predict: Callable[[SeenTrials], NDArray[np.float64]] | None = (
+        None  # what trials are ranked by; None: scores
+    )
     more_parameters: int = 0
     knows_truth: bool = False  # one fit of one fold, without noise, shows what a configuration is worth
 
@@ -79,8 +82,8 @@ EPOCH_WAYS: Mapping[str, EpochWay] = {
 }
 TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
 WAYS: Mapping[str, Way] = {
-    "ours": Way("paired", ask_surrogate, RACED_FITS, predicts=True),
-    "ours, five folds": Way("none", ask_surrogate, predicts=True),
+    "ours": Way("paired", ask_surrogate, RACED_FITS, predictions),
+    "ours, five folds": Way("none", ask_surrogate, predict=predictions),
     "race, TPE": Way("paired", TPE, RACED_FITS),
     "TPE, five folds": Way("none", TPE),
     "TPE, threshold sampled": Way("none", TPE, more_parameters=1),
@@ -90,6 +93,7 @@ WAYS: Mapping[str, Way] = {
     "GP, screened": Way(Screened(), ask_gp, SCREENED_FITS),
     "GP, asha": Way("asha", ask_gp, RACED_FITS),
     "qLogNEI, five folds": Way("none", ask_botorch),
+    "qLogNEI, chosen by its model": Way("none", ask_botorch, predict=predictions_botorch),
     "ours, without noise": Way("none", ask_surrogate, knows_truth=True),
     "GP, forgiving": Way(Forgiving(), ask_gp, RACED_FITS),
     "GP, median": Way(Median(), ask_gp, RACED_FITS),
