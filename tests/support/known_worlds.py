@@ -20,6 +20,7 @@ WORLDS = (
     replace(CURVES, name="curves alike"),
     replace(CURVES, name="curves cross", rates=(0.2, 2.0)),
     World("as recorded", num_epochs=30),
+    World("narrow peak", num_epochs=30, scale=(0.6, 1.4), most_lost=0.3),
     World("twelve parameters", num_parameters=12, scale=(0.005, 0.05)),
 )
 # A search over networks: conditional parameters, costs that differ 20-fold.

@@ -46,6 +46,9 @@ class World:
     num_folds: int = 5
     scale: tuple[float, float] = (0.05, 0.12)  # lost at distance `reach` from the best, by parameter
     reach: float = 0.5
+    most_lost: float = (
+        np.inf
+    )  # far away from the best, where the loss levels off; inf: it grows with the square
     fit_sd: float = _recorded("fit")  # training seed
     image_sd: float = _recorded(
         "setting_image", "fit_image"
@@ -116,7 +119,9 @@ class Instance:
 
     def regret(self, point: Point) -> float:
         """Dice lost to the best point."""
-        return float(self.scale @ ((np.array(point) - self.best) / self.world.reach) ** 2)
+        lost = float(self.scale @ ((np.array(point) - self.best) / self.world.reach) ** 2)
+        most = self.world.most_lost
+        return lost if np.isinf(most) else -most * float(np.expm1(-lost / most))
 
     def fit(self, number: int, point: Point, fold: int) -> NDArray[np.float64]:
         """Dice of every image of a fold, (N,), in [0, 1]; the same at every call."""

@@ -225,6 +225,15 @@ def test_the_surrogate_moves_less_for_a_value_on_one_fold_than_on_five():
     assert posterior_means[0] < posterior_means[1]
 
 
+def test_a_loss_levels_off_far_away_and_is_the_same_near_the_best():
+    bowl = replace(V12, scale=(1.0, 1.0))
+    found, peak = bowl.draw(1), replace(bowl, most_lost=0.3).draw(1)
+    near, far = found.best + 0.01, np.where(found.best > 0.5, 0.0, 1.0)
+    assert peak.regret(found.best) == 0
+    assert peak.regret(near) == pytest.approx(found.regret(near), rel=0.01)
+    assert found.regret(far) > 3 and 0.299 < peak.regret(far) < 0.3
+
+
 def test_the_best_of_one_network_loses_nothing_and_costs_differ_twenty_fold():
     instance = OVER_NETWORKS.draw(3)
     bests = [instance._point(network, best) for network, best in enumerate(instance.bests)]
