@@ -35,9 +35,8 @@ class EpochStudy:
     points: list[Point] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
     spent: int = 0  # epochs of single folds
-    _curves: list[np.ndarray] = field(
-        default_factory=list
-    )  # of every configuration, (E,): mean over its folds
+    # Of every configuration the mean over its folds, (E,).
+    _curves: list[np.ndarray] = field(default_factory=list)
 
     def begin(self, point: Sequence[float]) -> int:
         """Add a configuration that is not yet trained; its number."""
@@ -66,6 +65,7 @@ class EpochStudy:
         chosen = max(finalists, key=lambda number: self._mean_dice(number, all_folds))
         regrets = [self.instance.regret(point) for point in self.points]
         best = int(np.argmin(regrets))
+        is_stopped = self.epochs[best] < num_epochs and best not in finalists
         return Outcome(
             fits=round(epochs / num_epochs),
             epochs=epochs,
@@ -75,8 +75,8 @@ class EpochStudy:
             regret_by_score=regrets[chosen],
             least_regret=regrets[best],
             num_configurations=len(self.points),
-            best_was_stopped=self.epochs[best] < num_epochs and best not in finalists,
-            best_was_cut=self.epochs[best] < num_epochs and best not in finalists,
+            best_was_stopped=is_stopped,
+            best_was_cut=is_stopped,
         )
 
     def _reached(self, number: int) -> tuple[int, float]:
@@ -84,11 +84,8 @@ class EpochStudy:
         return epochs, float(self._curves[number][epochs - 1]) if epochs else 0.0
 
     def _mean_dice(self, number: int, num_folds: int) -> float:
-        return float(
-            np.mean(
-                [self.instance.fit(number, self.points[number], fold).mean() for fold in range(num_folds)]
-            )
-        )
+        fits = [self.instance.fit(number, self.points[number], fold) for fold in range(num_folds)]
+        return float(np.mean([dice.mean() for dice in fits]))
 
 
 Steps = Callable[[EpochStudy, int], Iterator[None]]  # trains a little at every step, without end; and a seed

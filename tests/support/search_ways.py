@@ -36,9 +36,8 @@ class Way:
     rule: str | Rule  # a name that `search` offers, or one of the literature
     ask: Proposer
     budgets: tuple[int, ...] = FITS
-    predict: Callable[[SeenTrials], NDArray[np.float64]] | None = (
-        None  # what trials are ranked by; None: scores
-    )
+    # What trials are ranked by, and one is named by; None: scores.
+    predict: Callable[[SeenTrials], NDArray[np.float64]] | None = None
     more_parameters: int = 0
     knows_truth: bool = False  # one fit of one fold, without noise, shows what a configuration is worth
 
