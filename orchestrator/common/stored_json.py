@@ -51,7 +51,7 @@ def parse(text: str, kind: Any) -> Any:
 def as_kind(value: Any, kind: Any) -> Any:
     """Plain values, validated as `kind`. Raises `Unreadable`."""
     try:
-        return _adapter(kind).validate_python(value)
+        return adapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "as a whole"
@@ -84,5 +84,6 @@ def sha256_of(path: Path) -> str:
 
 
 @lru_cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """The validator of a type, built when it is first asked for."""
     return TypeAdapter(kind)

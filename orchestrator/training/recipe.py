@@ -123,7 +123,7 @@ Augmentation = Annotated[
 class Recipe(BaseModel):
     """Configuration of training. Every field can be fixed or searched by a search-space file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_size: int = Field(256, ge=32, le=2048, description="input side in pixels, square")
     epochs: int = Field(60, ge=1, le=10_000, description="passes over the training cases of a fold")
@@ -254,7 +254,7 @@ class FitSpec(BaseModel):
     that differ only in them share their fits. Filters act on maps, before pixels are counted.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str
     network_params: dict[str, Any] = {}

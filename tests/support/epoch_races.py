@@ -1,8 +1,8 @@
 """Races over epochs, as users of Optuna, Syne Tune and NePS run them, in simulated worlds without choices.
 
 A configuration is trained on its folds at once and judged by the mean of their validation Dice: it stops early, or
-pauses and goes on later. What is paid is epochs, and a fit counts by those that it had. Where configurations are judged
-on one fold, the best five get the others at the end.
+pauses and goes on later. As many epochs as a whole fit has count as one fit. Where configurations are judged on one
+fold, the best five get the others at the end.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class EpochStudy:
         """Train a configuration on, up to that many epochs in all; its validation Dice after them."""
         self.spent += self.num_folds * max(0, epochs - self.epochs[number])
         self.epochs[number] = max(epochs, self.epochs[number])
+        return self.dice(number, epochs)
+
+    def dice(self, number: int, epochs: int) -> float:
+        """Validation Dice of a configuration after so many of its epochs, from 1."""
         return float(self._curves[number][epochs - 1])
 
     def outcome(self) -> Outcome:
@@ -81,7 +85,7 @@ class EpochStudy:
 
     def _reached(self, number: int) -> tuple[int, float]:
         epochs = self.epochs[number]
-        return epochs, float(self._curves[number][epochs - 1]) if epochs else 0.0
+        return epochs, self.dice(number, epochs) if epochs else 0.0
 
     def _mean_dice(self, number: int, num_folds: int) -> float:
         fits = [self.instance.fit(number, self.points[number], fold) for fold in range(num_folds)]
@@ -157,7 +161,7 @@ def with_promotions(study: EpochStudy, seed: int) -> Iterator[None]:
     while True:
         for rung, following in reversed([*pairwise(rungs)]):
             there = [number for number, epochs in enumerate(study.epochs) if epochs >= rung]
-            there.sort(key=lambda number, rung=rung: study.train(number, rung), reverse=True)
+            there.sort(key=lambda number, rung=rung: study.dice(number, rung), reverse=True)
             promoted = [n for n in there[: len(there) // REDUCTION] if study.epochs[n] == rung]
             if promoted:
                 study.train(promoted[0], following)

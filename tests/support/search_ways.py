@@ -14,8 +14,8 @@ import numpy as np
 from baseline_rules import Forgiving, Median, Screened, Wilcoxon
 from epoch_races import LEAST_EPOCHS, REDUCTION, EpochWay, with_optuna, with_priorband, with_promotions
 from numpy.typing import NDArray
-from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
-from optuna.samplers import GPSampler, TPESampler
+from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, GPSampler
 from proposers import ask_botorch, ask_optuna, ask_surrogate, predictions, predictions_botorch
 
 from orchestrator.search.race.rules import Rule
@@ -42,24 +42,24 @@ class Way:
     knows_truth: bool = False  # one fit of one fold, without noise, shows what a configuration is worth
 
 
-def ask_gp(seen: SeenTrials, seed: int) -> Point:
-    """Optuna's Gaussian process."""
-    return ask_optuna(lambda given: GPSampler(seed=given, n_startup_trials=2 * len(seen.space)))(seen, seed)
-
-
-def _gp(seed: int, num_parameters: int) -> GPSampler:
+def _gp(seed: int, num_parameters: int) -> BaseSampler:
     return GPSampler(seed=seed, n_startup_trials=2 * num_parameters)
 
 
-def _tpe(seed: int, num_parameters: int) -> TPESampler:
-    return TPESampler(seed=seed)
+def _tpe(seed: int, num_parameters: int) -> BaseSampler:
+    return SAMPLERS["tpe"].make(seed, 1)
 
 
-def _halving(num_epochs: int) -> SuccessiveHalvingPruner:
+def ask_gp(seen: SeenTrials, seed: int) -> Point:
+    """Optuna's Gaussian process."""
+    return ask_optuna(lambda given: _gp(given, len(seen.space)))(seen, seed)
+
+
+def _halving(num_epochs: int) -> BasePruner:
     return SuccessiveHalvingPruner(min_resource=LEAST_EPOCHS, reduction_factor=REDUCTION)
 
 
-def _hyperband(num_epochs: int) -> HyperbandPruner:
+def _hyperband(num_epochs: int) -> BasePruner:
     return HyperbandPruner(LEAST_EPOCHS, num_epochs, REDUCTION)
 
 
@@ -79,7 +79,7 @@ EPOCH_WAYS: Mapping[str, EpochWay] = {
         "one fold": (1, 5, SCREENED_FITS),
     }.items()
 }
-TPE = ask_optuna(lambda seed: SAMPLERS["tpe"].make(seed, 1))
+TPE = ask_optuna(lambda seed: _tpe(seed, 0))
 WAYS: Mapping[str, Way] = {
     "ours": Way("paired", ask_surrogate, RACED_FITS, predictions),
     "ours, five folds": Way("none", ask_surrogate, predict=predictions),

@@ -9,13 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from orchestrator.common.files import write_atomically
+from orchestrator.common.stored_json import adapter
 from orchestrator.search.records.partial_score import PartialScore
 
 # Seconds without a heartbeat after which a study may be dead, and for how long it is then observed.
@@ -152,26 +150,22 @@ class Status:
         return max(0.0, self.heartbeat - self.started)
 
 
-@cache
-def _adapter() -> TypeAdapter[Status]:
-    return TypeAdapter(Status)
-
-
 def write_status(path: Path, status: Status) -> None:
     """Replace the status file; not flushed to disk, since the next one replaces it."""
-    write_atomically(path, _adapter().dump_json(status, exclude_defaults=True), sync=False)
+    write_atomically(path, adapter(Status).dump_json(status, exclude_defaults=True), sync=False)
 
 
 def read_status(path: Path) -> Status | None:
     """The last status that was written; None where there is none that this version can read."""
     try:
-        return _adapter().validate_json(path.read_bytes())
+        found: Status = adapter(Status).validate_json(path.read_bytes())
+        return found
     except (FileNotFoundError, ValueError):
         return None
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    result: dict[str, Any] = _adapter().dump_python(status, mode="json") | {"seconds": status.seconds}
+    result: dict[str, Any] = adapter(Status).dump_python(status, mode="json") | {"seconds": status.seconds}
     return result
 
 

@@ -46,9 +46,7 @@ class World:
     num_folds: int = 5
     scale: tuple[float, float] = (0.05, 0.12)  # lost at distance `reach` from the best, by parameter
     reach: float = 0.5
-    most_lost: float = (
-        np.inf
-    )  # far away from the best, where the loss levels off; inf: it grows with the square
+    most_lost: float = np.inf  # where the loss levels off far from the best
     fit_sd: float = _recorded("fit")  # training seed
     image_sd: float = _recorded(
         "setting_image", "fit_image"

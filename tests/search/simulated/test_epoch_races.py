@@ -85,6 +85,7 @@ def test_promotion_takes_one_in_three_to_the_next_rung():
     assert (epochs == EPOCHS).sum() == pytest.approx(len(epochs) / 9, rel=0.5)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("way", ["TPE, HyperBand, five folds", "ASHA, promoting, one fold"])
 def test_a_study_repeats_and_keeps_to_its_budgets(way):
     short = replace(EPOCH_WAYS[way], budgets=(25, 10))
