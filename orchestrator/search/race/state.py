@@ -19,7 +19,7 @@ from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.search.choices import RuleName
 from orchestrator.search.goals.goals import SecondaryGoals, front
 from orchestrator.search.goals.objective import Objective
-from orchestrator.search.race.early_stopping import Curve, Finished
+from orchestrator.search.race.early_stopping import Curve, Finished, expected_difference
 from orchestrator.search.race.predictions import Predictions
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdicts import Verdicts
@@ -350,10 +350,11 @@ class RaceState:
         return self.best_dice[fit_id]
 
     def _value_of_cut(self, verdict: Verdict) -> float | None:
-        """Estimate of a trial without finished fits: as far below the incumbent as its fit was when it was cut."""
-        if verdict.against not in self.seen or "best_dice" not in verdict.numbers:
+        """Estimate of a trial without finished fits: as far below the incumbent as its cut fit was expected to end."""
+        difference = expected_difference(verdict)
+        if difference is None or verdict.against not in self.seen:
             return None
-        return self._estimate(verdict.against) + verdict.numbers["best_dice"] - verdict.numbers["target"]
+        return self._estimate(verdict.against) + difference
 
     def _see(self, number: int) -> None:
         """Score all validated images of the finished fits, with masks chosen over these folds together."""

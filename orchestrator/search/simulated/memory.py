@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from orchestrator.search.race.early_stopping import Curve, Finished
+from orchestrator.search.race.early_stopping import Curve, Finished, expected_difference
 from orchestrator.search.race.rules import Race, Verdict
 from orchestrator.search.race.verdicts import Verdicts
 from orchestrator.search.samplers.stopping_rule import ShownTrial
@@ -179,10 +179,10 @@ class MemoryState:
         """Estimate of the Dice of a trial, as a proposer sees it; nan before a fit is finished or cut."""
         if self.trials[number].scores:
             return self.race.estimate(number)
-        if number not in self.cut or (against := self.verdicts[number].against) is None:
+        verdict = self.verdicts[number] if number in self.cut else None
+        if verdict is None or verdict.against is None or (away := expected_difference(verdict)) is None:
             return float("nan")
-        numbers = self.verdicts[number].numbers
-        return self.race.estimate(against) + numbers["best_dice"] - numbers["target"]
+        return self.race.estimate(verdict.against) + away
 
     def seen(self, numbers: Sequence[int]) -> SeenTrials:
         """Points, estimates and folds of these trials."""

@@ -1,6 +1,16 @@
 import pytest
 
-from orchestrator.search.race.early_stopping import GRACE, LATE, MIN_FINISHED, Curve, Finished, cut, lead_of
+from orchestrator.search.race.early_stopping import (
+    GRACE,
+    LATE,
+    MIN_FINISHED,
+    Curve,
+    Finished,
+    cut,
+    expected_difference,
+    lead_of,
+)
+from orchestrator.search.race.rules import Verdict
 
 NUM_EPOCHS = 30
 SATURATED = Curve([min(0.8, 0.08 * (epoch + 1)) for epoch in range(NUM_EPOCHS)], NUM_EPOCHS)
@@ -75,3 +85,17 @@ def test_a_lead_on_few_images_is_worth_less_on_many():
 
 def test_what_a_trial_is_behind_on_other_folds_makes_no_cut_earlier():
     assert cut(flat(0.76), FINISHED, 0.8, 0, lead=-0.2) is None
+
+
+def test_a_cut_fit_is_expected_to_end_as_finished_fits_usually_did():
+    finished = Finished([Curve([0.3, 0.4, 0.6 + gain], 3) for gain in (0.0, 0.02, 0.05, 0.06, 0.1)])
+    assert finished.usual_gain(2 / 3) == pytest.approx(0.25)
+    verdict = cut(Curve([0.0, 0.1], 3), finished, target=0.9, against=0)
+    assert verdict is not None and expected_difference(verdict) == pytest.approx(0.1 + 0.25 - 0.9)
+
+
+def test_a_cut_recorded_without_an_expectation_counts_as_it_stood():
+    assert expected_difference(Verdict("stop", "", 0, {"best_dice": 0.1, "target": 0.5})) == pytest.approx(
+        -0.4
+    )
+    assert expected_difference(Verdict("stop", "worse", 0, {"p_value": 0.001})) is None
