@@ -38,6 +38,10 @@ class Curve:
         """Highest Dice within this share of the schedule."""
         return max(self.dice[: max(1, round(share * self.num_epochs))])
 
+    def gain_after(self, share: float) -> float:
+        """Dice gained after this share of the schedule."""
+        return self.best_at(1) - self.best_at(share)
+
     @property
     def share(self) -> float:
         return len(self.dice) / self.num_epochs
@@ -60,12 +64,12 @@ class Finished:
 
     def usual_gain(self, share: float) -> float:
         """Median gain in Dice of the finished fits after a share of the schedule; needs at least one."""
-        return median(one.best_at(1) - one.best_at(share) for one in self.curves)
+        return median(one.gain_after(share) for one in self.curves)
 
     def largest_gain(self, share: float) -> float:
         """Largest gain in Dice of any finished fit after a share of its schedule; needs at least one."""
         known, largest = self.gains.get(share, (0, -math.inf))
-        new = (one.best_at(1) - one.best_at(share) for one in islice(self.curves, known, None))
+        new = (one.gain_after(share) for one in islice(self.curves, known, None))
         largest = max(largest, *new) if known < len(self.curves) else largest
         self.gains[share] = len(self.curves), largest
         return largest
