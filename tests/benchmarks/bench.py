@@ -53,18 +53,18 @@ class Benchmark:
 
 BENCHMARKS = (
     Benchmark("lane_overhead", "--widths 1 2 --rounds 2 --fits 1 --study-fits 20"),
-    Benchmark("study_loop", "--configurations 10 --rounds 2"),
+    Benchmark("study_loop", "--configurations 6 --rounds 2"),
     Benchmark("start_and_end", "--rounds 2"),
     Benchmark("worker_memory"),
     Benchmark("shared_cpus", "--steps 5"),
     Benchmark("decision_threads"),
-    Benchmark("feed_rate", "--pipelines standard --rounds 2 --cases 48"),
-    Benchmark("kept_memory", "--steps 3 --rounds 2"),
-    Benchmark("network_cost", "unet unet_pp deeplabv3p_mobilenet --rounds 2"),
+    Benchmark("feed_rate", "--pipelines standard --rounds 2 --cases 48 --decoding-only"),
+    Benchmark("kept_memory", "--steps 2 --rounds 2"),
+    Benchmark("network_cost", "unet unet_pp deeplabv3p_mobilenet --rounds 2 --library-only"),
     Benchmark("export_speed"),
     Benchmark("score_speed"),
     Benchmark("threshold_sweep", "--cases 40"),
-    Benchmark("leak_scale", "--frames 300 1200"),
+    Benchmark("leak_scale", "--frames 250 1000"),
     Benchmark("channels_last", needs_gpu=True),
 )
 

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/feed_rate.py
     python tests/benchmarks/feed_rate.py --pipelines standard --rounds 5 --json
+    python tests/benchmarks/feed_rate.py --decoding-only          # without "same steps" and the second table
 
 Three ways, side by side in rounds that alternate their order, each with two workers:
 
@@ -177,14 +178,17 @@ def measure(options: argparse.Namespace, sets: dict[str, Cases], folder: Path) -
     for (frames, dataset), size, name in product(sets.items(), options.sizes, options.pipelines):
         with ExitStack() as processes:
             at_work = {
-                way: processes.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for way in WAYS
+                way: processes.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+                for way in options.ways
             }
             for number in range(options.rounds):
-                for way in WAYS if number % 2 == 0 else reversed(WAYS):
+                for way in options.ways if number % 2 == 0 else reversed(options.ways):
                     asked = way, dataset, size, name, options.workers, folder, options.seconds
                     rate = at_work[way].submit(images_per_second, *asked).result()
                     rates.append(Rate(frames, size, name, way, rate))
-        say(f"{frames}, {size}, {name}: {spread(_ratios(rates[-3 * options.rounds :], 'decoding'))}")
+        say(
+            f"{frames}, {size}, {name}: {spread(_ratios(rates[-len(at_work) * options.rounds :], 'decoding'))}"
+        )
     return rates
 
 
@@ -232,15 +236,15 @@ def frame_sets(home: Path, num_cases: int) -> dict[str, Cases]:
     return {**found, "Kvasir-SEG": add_dataset(home, "kvasir", some)}
 
 
-def table(rates: Sequence[Rate]) -> Table:
+def table(rates: Sequence[Rate], ways: Sequence[str]) -> Table:
     """Median (min to max) over rounds; a ratio is within one round."""
     drawn = Table("frames", "size", "pipeline", title="images a second", title_justify="left")
-    for heading in (*WAYS, "ours / decoding", "ours / same steps"):
+    for heading in (*ways, *(f"ours / {way}" for way in ways[1:])):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for key in dict.fromkeys((rate.frames, rate.size, rate.pipeline) for rate in rates):
         same = [rate for rate in rates if (rate.frames, rate.size, rate.pipeline) == key]
-        values = [spread([rate.images_per_second for rate in same if rate.way == way]) for way in WAYS]
-        ratios = [spread(_ratios(same, way)) for way in WAYS[1:]]
+        values = [spread([rate.images_per_second for rate in same if rate.way == way]) for way in ways]
+        ratios = [spread(_ratios(same, way)) for way in ways[1:]]
         drawn.add_row(key[0], str(key[1]), key[2], *values, *ratios)
     return drawn
 
@@ -263,7 +267,7 @@ def bench_rows(rates: Sequence[Rate]) -> list[Row]:
                 for rate in rates
                 if (rate.frames, rate.size, rate.pipeline, rate.way) == (frames, size, name, way)
             )
-            for way in WAYS
+            for way in ("ours", "decoding")
         }
         what, bound = f"images into training: {frames} to {size}, {name}", f"the steps of the pipeline {name}"
         against = "files decoded by OpenCV, albumentations, a DataLoader"
@@ -289,11 +293,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="of each loader")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="at least, for each way in each round")
+    parser.add_argument(
+        "--decoding-only", action="store_true", help='without "same steps" and the second table'
+    )
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
     add_rows_option(parser)
     options = parser.parse_args()
     if options.cases < BATCH or options.cases % BATCH:
         parser.error(f"--cases needs a positive multiple of {BATCH}, found {options.cases}")
+    options.ways = WAYS[:2] if options.decoding_only else WAYS
     configure_process(threads=1)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -305,6 +313,7 @@ def main() -> None:
             for frames, dataset in sets.items()
             for size in options.sizes
             for name in options.pipelines
+            if not options.decoding_only
         }
     save_rows(options.rows, bench_rows(rates))
     if options.json:
@@ -315,8 +324,9 @@ def main() -> None:
         print(json.dumps({"load": load, "rates": [asdict(rate) for rate in rates], "split": parts}, indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else 170)
-    console.print(table(rates))
-    console.print(split_table(splits))
+    console.print(table(rates, options.ways))
+    if splits:
+        console.print(split_table(splits))
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "albumentations", "opencv-python-headless")
     )

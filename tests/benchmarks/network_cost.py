@@ -10,6 +10,7 @@ each. What is timed is what the process computes, not how long it waited for a c
 
 Where segmentation_models_pytorch has such a network, a last column compares the two: seconds per multiply-accumulate of
 a forward pass, ours / theirs, for its encoders are others than those of the papers. DeepLabv3+ here is that library's.
+With --library-only, only this is timed.
 
 Nothing is asserted about time; an output that is not finite raises `RuntimeError`.
 """
@@ -120,50 +121,54 @@ def timed(run: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
-def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Measured:
+def giga_macs(name: str, side: int) -> float:
+    """Of a forward pass."""
+    network, _, variant = name.partition(":")
+    return (
+        multiply_accumulates(on_meta(network, **({"variant": variant} if variant else {})), side, side) / 1e9
+    )
+
+
+def images(side: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One image and a batch, the same for every network."""
     torch.manual_seed(0)
-    one, several = torch.rand(1, 3, side, side), torch.rand(batch, 3, side, side)
+    return torch.rand(1, 3, side, side), torch.rand(batch, 3, side, side)
+
+
+def measure(name: str, side: int, batch: int, rounds: int, repeats: int) -> Measured:
+    one, several = images(side, batch)
     base, network = build(REFERENCE), build(name)
     for one_of_both in (base, network):
         forward(one_of_both, one)()  # does not count
     seconds, forwards = ratios(forward(base, one), forward(network, one), rounds, repeats)
     _, steps = ratios(step(base, several), step(network, several), rounds, repeats)
-    meta = on_meta(name.partition(":")[0], **({"variant": name.partition(":")[2]} if ":" in name else {}))
-    cost = multiply_accumulates(meta, side, side) / 1e9
     return Measured(
         name,
         size(network).learnable,
-        cost,
+        giga_macs(name, side),
         statistics.median(seconds),
         tuple(forwards),
         tuple(steps),
-        *(
-            per_operation(name, network, cost, (one, several), rounds, repeats)
-            if name in COUNTERPARTS
-            else ((), ())
-        ),
+        *(beside_library(name, side, batch, rounds, repeats) if name in COUNTERPARTS else ((), ())),
     )
 
 
-def per_operation(
-    name: str,
-    network: nn.Module,
-    gmac: float,
-    images: tuple[torch.Tensor, torch.Tensor],
-    rounds: int,
-    repeats: int,
+def beside_library(
+    name: str, side: int, batch: int, rounds: int, repeats: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Time per multiply-accumulate, network / the library's, a ratio a round: of a forward pass of the first images,
-    and of a training step on the second.
+    """Time per multiply-accumulate, network / the library's, a ratio a round: of a forward pass of one image, and of a
+    training step on a batch.
     """
-    one, several = images
+    one, several = images(side, batch)
+    network, counterpart = build(name), Counterpart(*COUNTERPARTS[name])
     with torch.device("meta"):
-        theirs = multiply_accumulates(Counterpart(*COUNTERPARTS[name]), *one.shape[-2:]) / 1e9
-    counterpart = Counterpart(*COUNTERPARTS[name])
-    forward(counterpart, one)()
+        theirs = multiply_accumulates(Counterpart(*COUNTERPARTS[name]), side, side) / 1e9
+    fewer = theirs / giga_macs(name, side)
+    for one_of_both in (counterpart, network):
+        forward(one_of_both, one)()  # does not count
     _, forwards = ratios(forward(counterpart, one), forward(network, one), rounds, repeats)
     _, steps = ratios(step(counterpart, several), step(network, several), rounds, repeats)
-    return tuple(r * theirs / gmac for r in forwards), tuple(r * theirs / gmac for r in steps)
+    return tuple(fewer * ratio for ratio in forwards), tuple(fewer * ratio for ratio in steps)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -174,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1, help="of both, in a round; the fastest counts")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--library-only", action="store_true", help="beside the library's networks only")
     parser.add_argument("--json", action="store_true")
     add_rows_option(parser)
     asked = parser.parse_args(arguments)
@@ -181,12 +187,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"no network is named {', '.join(unknown)}; known: {', '.join(models.names())}")
     torch.set_num_threads(asked.threads)
+    how = asked.side, asked.batch, asked.rounds, asked.repeats
+    if asked.library_only:
+        rows = [
+            row
+            for name in asked.names or COUNTERPARTS
+            if name in COUNTERPARTS
+            for row in bench_rows(name, *beside_library(name, *how))
+        ]
+        for row in rows:
+            print(f"{row.what}: {spread(row.ours)} {row.unit} ({row.against})")
+        save_rows(asked.rows, rows)
+        return
     found = []
     for name in asked.names or models.names():
-        found.append(measure(name, asked.side, asked.batch, asked.rounds, asked.repeats))
+        found.append(measure(name, *how))
         told = f"forward {spread(found[-1].forward)}, step {spread(found[-1].step)}"
         print(f"{name}: {told} x U-Net-64", file=sys.stderr, flush=True)
-    save_rows(asked.rows, [row for one in found if one.pair for row in bench_rows(one)])
+    save_rows(
+        asked.rows,
+        [row for one in found if one.pair for row in bench_rows(one.name, one.pair, one.pair_step)],
+    )
     if asked.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
         return
@@ -218,20 +239,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
 
 
-def bench_rows(one: Measured) -> list[Row]:
+def bench_rows(name: str, pair: tuple[float, ...], pair_step: tuple[float, ...]) -> list[Row]:
     """Both per multiply-accumulate, in shares of the library's time, since encoders differ."""
-    library = f"segmentation_models_pytorch, {COUNTERPARTS[one.name][0]}"
+    library = f"segmentation_models_pytorch, {COUNTERPARTS[name][0]}"
     bound = "convolutions of oneDNN, the same in both"
     return [
         Row(
-            f"{what} of {one.name}, one thread",
+            f"{what} of {name}, one thread",
             library,
             "time per MAC / theirs",
-            pair,
-            (1.0,) * len(pair),
+            per_mac,
+            (1.0,) * len(per_mac),
             bound=bound,
         )
-        for what, pair in (("forward pass", one.pair), ("training step", one.pair_step))
+        for what, per_mac in (("forward pass", pair), ("training step", pair_step))
     ]
 
 
