@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
 from itertools import product
 from multiprocessing import get_context
@@ -141,7 +141,7 @@ class Decoder:
             yield on_device(image, mask, CPU)
 
 
-@cache
+@lru_cache(maxsize=1)  # the workers of the set before are ended
 def feeder_of(
     way: str, dataset: Cases, size: int, name: str, workers: int, folder: Path
 ) -> TrainingBatches | Decoder:
@@ -175,20 +175,18 @@ def images_per_second(
 
 def measure(options: argparse.Namespace, sets: dict[str, Cases], folder: Path) -> list[Rate]:
     rates = []
-    for (frames, dataset), size, name in product(sets.items(), options.sizes, options.pipelines):
-        with ExitStack() as processes:
-            at_work = {
-                way: processes.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-                for way in options.ways
-            }
+    with ExitStack() as processes:
+        at_work = {
+            way: processes.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for way in options.ways
+        }
+        for (frames, dataset), size, name in product(sets.items(), options.sizes, options.pipelines):
             for number in range(options.rounds):
                 for way in options.ways if number % 2 == 0 else reversed(options.ways):
                     asked = way, dataset, size, name, options.workers, folder, options.seconds
                     rate = at_work[way].submit(images_per_second, *asked).result()
                     rates.append(Rate(frames, size, name, way, rate))
-        say(
-            f"{frames}, {size}, {name}: {spread(_ratios(rates[-len(at_work) * options.rounds :], 'decoding'))}"
-        )
+            found = _ratios(rates[-len(at_work) * options.rounds :], "decoding")
+            say(f"{frames}, {size}, {name}: {spread(found)}")
     return rates
 
 
