@@ -1,8 +1,9 @@
-"""How much training a search needs: ours, against what one would write today with Ray Tune, Ray Train and Optuna.
+"""How much training a search needs on real images: ours, against what one would write today, and the best samplers.
 
     python tests/benchmarks/search_efficiency.py                    # an hour and more on two cores
     python tests/benchmarks/search_efficiency.py --trials 6 --seeds 0 --epochs 3 --cases 60
     python tests/benchmarks/search_efficiency.py --no-trainers      # a third of it: epochs alone are comparable
+    python tests/benchmarks/search_efficiency.py --ways ours botorch --out ways.jsonl    # goes on where it was
     python tests/benchmarks/search_efficiency.py --no-trainers --device cuda --lanes 2 --at-once 6 \
         --channels 8 16 32 --sizes 64 96 128 --cases 400 --trials 40    # one GPU, 16 cores
 
@@ -13,13 +14,20 @@ plain   The documented way: a Tune function that trains the five folds of a sett
 ours    `run_study`: the same space, but thresholds are swept and settings race. It has half the epochs that plain
         trains in all (--part).
 
-Both train as many fits at a time (--lanes), and are the same in everything else: fits (this project's training), split,
+The rest, as strong as we can make them, are studies of ours without the race, so every setting has five folds, with
+swept thresholds, the baseline first, two random settings a parameter, and all the epochs:
+
+no race   our sampler
+gp        Optuna's Gaussian process
+botorch   BoTorch's noisy expected improvement, its noise known from the folds (needs botorch; one lane)
+
+All train as many fits at a time (--lanes), and are the same in everything else: fits (this project's training), split,
 data, seeds, one machine. They alternate, or --at-once so many of them run beside each other: then their seconds hang on
 who else was still at work, and their epochs do not. Real images of Kvasir-SEG where POLYP_DATA (default
-../shared/data/polyps) has them, else drawn ones. The goal is plain's final cross-validated Dice less 0.005. What is
-compared is what each had spent, in epochs and in seconds, when a setting with all five folds first reached it. Plain
-may reach it long before its end, by luck even at once, but nobody knows then that it has: its end stands beside.
-Held-out Dice is of the winner's median fold network.
+../shared/data/polyps) has them, else drawn ones. The goal is the other's final cross-validated Dice less 0.005. What is
+compared is what each had spent, in epochs and in seconds, when a setting with all five folds first reached it. The
+other may reach it long before its end, by luck even at once, but nobody knows then that it has: its end stands beside.
+Held-out Dice is of the winner's median fold network. A line of --out is a finished search, which is not repeated.
 
 Seen on Kvasir-SEG (`--no-trainers --at-once 2 --trials 40 --part 0.35 --cases 400 --epochs 8 --sizes 32 48
 --channels 4 6 8`; seed 2 in a run of its own), plain first, ours second:
@@ -50,12 +58,15 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
 import optuna
 import ray
 import ray.train
 import torch
+from botorch_search import BoTorchSampler
 from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.search.optuna import OptunaSearch
@@ -77,6 +88,8 @@ from orchestrator.search.forecast.width import TimeJob
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.trial_score import fold_specs, score_trial
+from orchestrator.search.samplers.registry import SAMPLERS
+from orchestrator.search.samplers.sampler_kind import SamplerKind
 from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space
@@ -113,6 +126,13 @@ base_channels = {middle_channels}
 image_size = {middle_size}
 {baseline}
 """
+# Rule of the race and sampler of those that our engine runs.
+ENGINE_WAYS = {
+    "ours": ("paired", "surrogate"),
+    "no race": ("none", "surrogate"),
+    "gp": ("none", "optuna:GPSampler(n_startup_trials=6)"),
+    "botorch": ("none", "botorch"),
+}
 SWEPT = ("threshold = { sweep = [0.05, 0.95] }", "")
 SAMPLED = ("threshold = { uniform = [0.05, 0.95] }", "threshold = 0.5")
 
@@ -336,9 +356,10 @@ class Curve(ResultSink):
             self.way.reach(time.monotonic() - self.begun, score.metrics["dice"])
 
 
-def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
-    way = Way("ours", seed)
-    store = StudyStore(home, f"ours-{seed}")
+def by_engine(name: str, seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
+    way, (race, sampler) = Way(name, seed), ENGINE_WAYS[name]
+    store = StudyStore(home, f"{name.replace(' ', '-')}-{seed}")
+    part = options.part if name == "ours" else 1
     study = RunnableStudy(
         store=store,
         space=space_of(SWEPT, options),
@@ -346,7 +367,11 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
         datasets=(dataset,),
         unseen=(),
         spec=StudySpec(
-            epochs=int(options.part * options.trials * NUM_FOLDS * options.epochs), seed=seed, rescore=0
+            epochs=int(part * options.trials * NUM_FOLDS * options.epochs),
+            seed=seed,
+            rescore=0,
+            race=race,
+            sampler=sampler,
         ),
     )
     work = FitJobRunner(home, home / "cache", store.ledger)
@@ -360,69 +385,94 @@ def ours(seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -
     return way
 
 
-def carry_this_file() -> None:
-    """Workers of Ray cannot import what a child process calls its main module."""
+def prepare_process() -> None:
+    """Workers of Ray cannot import what a child process calls its main module; no study knows BoTorch's sampler."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    known = cast(dict[str, SamplerKind], SAMPLERS)
+    known["botorch"] = SamplerKind(lambda seed, _: BoTorchSampler(seed), for_several_objectives=False)
 
 
-def measure(options: argparse.Namespace) -> list[list[Way]]:
+def search(name: str, seed: int, home: Path, dataset: Dataset, options: argparse.Namespace) -> Way:
+    if name == "plain":
+        return plain(seed, home, dataset, options)
+    return by_engine(name, seed, home, dataset, options)
+
+
+def measure(options: argparse.Namespace) -> list[Way]:
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
-    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} | KEEP_FREED_MEMORY  # for both ways
+    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} | KEEP_FREED_MEMORY  # for all ways
+    found = {(way.name, way.seed): way for way in ways_in(options.out)}
     # One process and one Ray each: searches that share a Ray would wait for each other's cores.
     processes = ProcessPoolExecutor(
-        options.at_once, get_context("spawn"), carry_this_file, max_tasks_per_child=1
+        options.at_once, get_context("spawn"), prepare_process, max_tasks_per_child=1
     )
     with tempfile.TemporaryDirectory() as scratch, processes:
         home = Path(scratch)
         dataset = prepare(home, options.cases)
-        asked: dict[Future[Way], int] = {}
+        asked: list[Future[Way]] = []
         for seed in options.seeds:
-            for way in (plain, ours) if seed % 2 else (ours, plain):
-                asked[processes.submit(way, seed, home, dataset, options)] = seed
-        found: dict[int, dict[str, Way]] = {}
+            for name in options.ways if seed % 2 else reversed(options.ways):
+                if (name, seed) not in found:
+                    asked.append(processes.submit(search, name, seed, home, dataset, options))
         for future in as_completed(asked):
             way = future.result()
-            found.setdefault(way.seed, {})[way.name] = way
+            found[way.name, way.seed] = way
+            if options.out:
+                with options.out.open("a") as file:
+                    file.write(json.dumps(asdict(way)) + "\n")
             print(
                 f"{way.name}, seed {way.seed}: over; held-out Dice {way.held_out:.4f}",
                 file=sys.stderr,
                 flush=True,
             )
-    return [[found[seed]["plain"], found[seed]["ours"]] for seed in options.seeds]
+    return [found[name, seed] for seed in options.seeds for name in options.ways]
 
 
-def table(rounds: list[list[Way]]) -> Table:
+def ways_in(file: Path | None) -> list[Way]:
+    """Searches that are finished."""
+    if file is None or not file.exists():
+        return []
+    return [Way(**json.loads(line)) for line in file.read_text().splitlines()]
+
+
+def table(ways: list[Way]) -> Table:
     drawn = Table(
-        "seed", "goal", title="until the goal: plain, the whole of plain, ours", title_justify="left"
+        "way", "seed", "goal", title="until the goal: the other, the whole of it, ours", title_justify="left"
     )
     heads = ("epochs", "ratios", "seconds", "ratios", "final Dice", "held-out Dice", "fits in all")
     for head in heads:
         drawn.add_column(head, justify="right", no_wrap=True)
-    ratios: list[tuple[float, ...]] = []
-    for one, other in rounds:
-        goal = one.best - WITHIN
-        before, after = one.spent(goal), other.spent(goal)
-        cells = ["never"] * 4
-        if before and after:
-            cells, found = [], []
-            for first, whole, last in zip(before, one.end, after, strict=True):  # epochs, then seconds
-                found += [first / last, whole / last]
-                cells += [f"{first:.0f}, {whole:.0f}, {last:.0f}", f"{first / last:.1f}, {whole / last:.1f}"]
-            ratios.append(tuple(found))
-        drawn.add_row(
-            str(one.seed),
-            f"{goal:.4f}",
-            *cells,
-            f"{one.best:.4f}, {other.best:.4f}",
-            f"{one.held_out:.4f}, {other.held_out:.4f}",
-            f"{one.fits}, {other.fits}",
-        )
-    if ratios:
-        columns = list(zip(*ratios, strict=True))
-        for name, epochs, seconds in (("first", 0, 2), ("whole", 1, 3)):
+    ours = {way.seed: way for way in ways if way.name == "ours"}
+    for name in dict.fromkeys(way.name for way in ways if way.name != "ours"):
+        ratios: list[tuple[float, ...]] = []
+        for one in (way for way in ways if way.name == name):
+            other = ours[one.seed]
+            goal = one.best - WITHIN
+            before, after = one.spent(goal), other.spent(goal)
+            cells = ["never"] * 4
+            if before and after:
+                cells, found = [], []
+                for first, whole, last in zip(before, one.end, after, strict=True):  # epochs, then seconds
+                    found += [first / last, whole / last]
+                    cells += [
+                        f"{first:.0f}, {whole:.0f}, {last:.0f}",
+                        f"{first / last:.1f}, {whole / last:.1f}",
+                    ]
+                ratios.append(tuple(found))
             drawn.add_row(
-                name, "median", "", _spread(columns[epochs]), "", _spread(columns[seconds]), "", "", ""
+                name,
+                str(one.seed),
+                f"{goal:.4f}",
+                *cells,
+                f"{one.best:.4f}, {other.best:.4f}",
+                f"{one.held_out:.4f}, {other.held_out:.4f}",
+                f"{one.fits}, {other.fits}",
             )
+        if ratios:
+            columns = [_spread(column) for column in zip(*ratios, strict=True)]
+            drawn.add_row(name, "first", "median", "", columns[0], "", columns[2], "", "", "")
+            drawn.add_row(name, "whole", "median", "", columns[1], "", columns[3], "", "", "")
+        drawn.add_section()
     return drawn
 
 
@@ -432,6 +482,16 @@ def _spread(values: tuple[float, ...]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training until a goal: plain Tune + Optuna, and ours.")
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=["plain", *ENGINE_WAYS],
+        default=["plain", "ours"],
+        help="ours among them",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="every finished search as a line of JSON; run again, it goes on"
+    )
     parser.add_argument("--trials", type=int, default=16, help="settings that plain tries")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10, help="of a fit")
@@ -450,12 +510,14 @@ def main() -> None:
     parser.add_argument("--no-trainers", action="store_true", help="plain without trainers: compare epochs")
     parser.add_argument("--json", action="store_true", help="every measurement, for programs")
     options = parser.parse_args()
+    if "ours" not in options.ways:
+        parser.error("--ways needs ours among them, with which the others are compared")
     options.fits_at_once = options.lanes * options.at_once
-    rounds = measure(options)
+    ways = measure(options)
     if options.json:
-        print(json.dumps([[asdict(way) for way in ways] for ways in rounds], indent=1))
+        print(json.dumps([asdict(way) for way in ways], indent=1))
         return
-    Console(width=160).print(table(rounds))
+    Console(width=170).print(table(ways))
 
 
 if __name__ == "__main__":

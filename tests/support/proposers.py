@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
-from typing import Any
 
+import botorch_search
 import numpy as np
 import optuna
 from numpy.typing import NDArray
@@ -101,19 +101,10 @@ def ask_surrogate(seen: SeenTrials, seed: int) -> Point:
 
 
 def ask_botorch(seen: SeenTrials, seed: int) -> Point:
-    """BoTorch's noisy expected improvement, its noise known from folds (Balandat et al., 2020); needs botorch."""
-    import torch
-    from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-    from botorch.optim import optimize_acqf
-
+    """BoTorch's noisy expected improvement."""
     if len(seen.points) < max(2, 2 * seen.points.shape[-1]) or seen.by_fold is None:
         return _anywhere(seen, np.random.default_rng([seed, 3]))
-    torch.manual_seed(seed % 2**32)
-    points = torch.tensor(seen.points, dtype=torch.float64)
-    gain = qLogNoisyExpectedImprovement(_botorch_model(seen), points, prune_baseline=True)
-    bounds = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, points.shape[1])
-    found, _ = optimize_acqf(gain, bounds, q=1, num_restarts=4, raw_samples=128)
-    return tuple(map(float, found[0]))
+    return tuple(map(float, botorch_search.suggest(seen.points, seen.values, seen.by_fold, seed)))
 
 
 def predictions_botorch(seen: SeenTrials) -> NDArray[np.float64]:
@@ -122,28 +113,10 @@ def predictions_botorch(seen: SeenTrials) -> NDArray[np.float64]:
 
     if len(seen.points) < 2 or seen.by_fold is None or not np.isfinite(seen.by_fold).all():
         return seen.values
+    model = botorch_search.model_of(seen.points, seen.values, seen.by_fold)
     points = torch.tensor(seen.points, dtype=torch.float64)
-    result: NDArray[np.float64] = _botorch_model(seen).posterior(points).mean.detach().numpy()[:, 0]
+    result: NDArray[np.float64] = model.posterior(points).mean.detach().numpy()[:, 0]
     return result
-
-
-def _botorch_model(seen: SeenTrials) -> Any:
-    import torch
-    from botorch.fit import fit_gpytorch_mll
-    from botorch.models import SingleTaskGP
-    from gpytorch.mlls import ExactMarginalLogLikelihood
-
-    assert seen.by_fold is not None
-    apart = seen.by_fold - seen.by_fold.mean(axis=0)
-    apart -= apart.mean(axis=1, keepdims=True)
-    num_trials, num_folds = apart.shape
-    noise = (apart**2).sum() / ((num_trials - 1) * (num_folds - 1)) / num_folds
-    values = torch.tensor(seen.values[:, None], dtype=torch.float64)
-    model = SingleTaskGP(
-        torch.tensor(seen.points, dtype=torch.float64), values, torch.full_like(values, float(noise))
-    )
-    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-    return model
 
 
 def predictions(seen: SeenTrials) -> NDArray[np.float64]:
