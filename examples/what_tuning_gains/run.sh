@@ -4,7 +4,7 @@
 #   sh examples/what_tuning_gains/run.sh DATA OUT [SEED...]
 #
 # DATA has Kvasir-SEG/, CVC-ClinicDB/, ETIS-LaribPolypDB/, EndoTect2020/ and PolypGen/, each as published. Two cores take
-# about an hour for each of the two studies of a seed. Half of Kvasir-SEG is set aside before a study begins. The tuned
+# an hour or two for each of the two studies of a seed. Half of Kvasir-SEG is set aside before a study begins. The tuned
 # configuration and the baseline are then trained alike on the other half, and both networks are scored on what neither
 # has seen. Run again, the command continues. OUT has the scores, ORCHESTRATOR_HOME the studies; table.py prints the table.
 set -eu
