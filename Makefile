@@ -132,7 +132,7 @@ docs: install
 cluster: install
 	$(BIN)/python -c 'from pathlib import Path; from orchestrator.launch.render import write_defaults; write_defaults(Path("cluster"))'
 
-# BENCHMARKS.md: every figure of speed against a named alternative; half an hour of two cores.
+# BENCHMARKS.md: every figure of speed against a named alternative; 20 to 25 minutes of two cores.
 # `make bench-compare REV=HEAD~20` prints the ratios of two revisions. BENCH="--gpu" adds what needs a GPU.
 # The libraries that scores are measured against, without what they ask for: one would change numpy.
 bench bench-compare: install

@@ -1,6 +1,6 @@
 """BENCHMARKS.md: what is claimed of speed, each figure a ratio taken side by side in one run, with what bounds it.
 
-    make bench                                    # half an hour of two cores
+    make bench                                    # 20 to 25 minutes of two cores
     make bench-compare REV=HEAD~20                # ours there / ours here, the benchmarks of this revision
     python tests/benchmarks/bench.py --gpu        # with those that need a GPU
     python tests/benchmarks/bench.py --only score_speed shared_cpus --out /tmp/some.md
