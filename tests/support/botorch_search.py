@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.samplers.encoding import SpaceEncoding
-from orchestrator.search.samplers.fold_aware_sampler import space_of
+from orchestrator.search.samplers.fold_aware_sampler import FoldAwareSampler
 from orchestrator.search.samplers.past_trials import BY_FOLD
 
 Array = NDArray[np.float64]
@@ -69,15 +68,8 @@ def suggest(
     return result
 
 
-class BoTorchSampler(BaseSampler):
+class BoTorchSampler(FoldAwareSampler):
     """For studies on one lane, in which every configuration is trained on all folds, before the next is drawn."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.random = RandomSampler(seed=seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return space_of(study.get_trials(deepcopy=False))[0]
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -90,13 +82,8 @@ class BoTorchSampler(BaseSampler):
         points = box.points([one.params for one in finished]) / box.lengths
         values = np.array([one.value for one in finished], dtype=np.float64)
         by_fold = np.array([_by_fold(one) for one in finished])
-        found = suggest(points, values, by_fold, self.seed, _choices(box, search_space))
+        found = suggest(points, values, by_fold, int(self.rng.integers(2**32)), _choices(box, search_space))
         return box.params(box.lengths * found)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _by_fold(trial: FrozenTrial) -> list[float]:
