@@ -7,15 +7,15 @@
     python tests/benchmarks/search_efficiency.py --no-trainers --device cuda --lanes 2 --at-once 6 \
         --channels 8 16 32 --sizes 64 96 128 --cases 400 --trials 40    # one GPU, 16 cores
 
-plain   The documented way: a Tune function that trains the five folds of a setting to the end, one after another,
+plain   The documented way: a Tune function that trains the five folds of a configuration to the end, one after another,
         each by a `TorchTrainer` of its own, and reports their mean Dice; Tune's OptunaSearch suggests learning rate,
         width of the network, image size and threshold. With --no-trainers its fits are trained in the Tune function
         itself: the same epochs, without what the trainers cost.
-ours    `run_study`: the same space, but thresholds are swept and settings race. It has half the epochs that plain
+ours    `run_study`: the same space, but thresholds are swept and configurations race. It has half the epochs that plain
         trains in all (--part).
 
-The rest, as strong as we can make them, are studies of ours without the race, so every setting has five folds, with
-swept thresholds, the baseline first, two random settings a parameter, and all the epochs:
+The rest, as strong as we can make them, are studies of ours without the race, so every configuration has five folds,
+with swept thresholds, the baseline first, two random configurations a parameter, and all the epochs:
 
 no race   our sampler
 gp        Optuna's Gaussian process
@@ -25,22 +25,23 @@ All train as many fits at a time (--lanes), and are the same in everything else:
 data, seeds, one machine. They alternate, or --at-once so many of them run beside each other: then their seconds hang on
 who else was still at work, and their epochs do not. Real images of Kvasir-SEG where POLYP_DATA (default
 ../shared/data/polyps) has them, else drawn ones. The goal is the other's final cross-validated Dice less 0.005. What is
-compared is what each had spent, in epochs and in seconds, when a setting with all five folds first reached it. The
-other may reach it long before its end, by luck even at once, but nobody knows then that it has: its end stands beside.
-Held-out Dice is of the winner's median fold network. A line of --out is a finished search, which is not repeated.
+compared is what each had spent, in epochs and in seconds, when a configuration with all five folds first reached it.
+The other may reach it long before its end, by luck even at once, but nobody knows then that it has: its end stands
+beside. Held-out Dice is of the winner's median fold network. A line of --out is a finished search, which is not
+repeated; a file with other options is refused.
 
 Seen on Kvasir-SEG (`--no-trainers --at-once 2 --trials 40 --part 0.35 --cases 400 --epochs 8 --sizes 32 48
 --channels 4 6 8`; seed 2 in a run of its own), plain first, ours second:
 
-    seed   epochs until the goal             of all 1600   final Dice       held-out Dice, 40 images
-    0      40 (its first setting), 256       6.3 times     0.501, 0.533     0.474, 0.470
-    1      1600 (its last setting), 197      8.1 times     0.544, 0.560     0.537, 0.556
-    2      200 (its fifth), 179              8.9 times     0.538, 0.545     0.478, 0.482
+    seed   epochs until the goal            of all 1600   final Dice       held-out Dice, 40 images
+    0      40 (its first), 256              6.3 times     0.501, 0.533     0.474, 0.470
+    1      1600 (its last), 197             8.1 times     0.544, 0.560     0.537, 0.556
+    2      200 (its fifth), 179             8.9 times     0.538, 0.545     0.478, 0.482
 
 With trainers (`--trials 4 --epochs 4 --cases 150 --part 1 --at-once 2`): the whole of plain took 599, 612 and 491 s,
 ours 41, 40 and 47 s until the goal: 14.7 times less (10.4 to 15.4), of plain's first arrival 7.7 times (7.4 to 15.4).
-A fit by a trainer takes 25 to 30 s there, of which it trains for three. It is a small study: the paper's setting, with
-which ours begins, was better than all four that plain drew, so nothing had to be searched.
+A fit by a trainer takes 25 to 30 s there, of which it trains for three. It is a small study: the paper's
+configuration, with which ours begins, was better than all four that plain drew, so nothing had to be searched.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ SAMPLED = ("threshold = { uniform = [0.05, 0.95] }", "threshold = 0.5")
 
 @dataclass
 class Way:
-    """One way, one seed: (epochs, seconds, Dice) at the end of every setting that has all folds."""
+    """One way, one seed: (epochs, seconds, Dice) at the end of every configuration that has all folds."""
 
     name: str
     seed: int
@@ -149,9 +150,10 @@ class Way:
     held_out: float = 0.0  # Dice of the winner on cases that no search saw
 
     def reach(self, seconds: float, dice: float) -> None:
-        """Another setting has all folds."""
+        """Another configuration has all folds."""
         self.reached.append((self.epochs, seconds, dice))
-        says = f"{self.name}, seed {self.seed}: {len(self.reached)} settings with all folds after {self.fits} fits, "
+        says = f"{self.name}, seed {self.seed}: {len(self.reached)} configurations with all folds "
+        says += f"after {self.fits} fits, "
         says += f"{self.epochs} epochs, {seconds:.0f} s: {dice:.4f}, best {self.best:.4f}"
         print(says, file=sys.stderr, flush=True)
 
@@ -161,11 +163,11 @@ class Way:
 
     @property
     def end(self) -> tuple[int, float]:
-        """Epochs and seconds of all its settings."""
+        """Epochs and seconds of all its configurations."""
         return self.reached[-1][:2]
 
     def spent(self, goal: float) -> tuple[int, float] | None:
-        """Epochs and seconds when a setting first had this Dice; None: never."""
+        """Epochs and seconds when a configuration first had this Dice; None: never."""
         return next(((epochs, seconds) for epochs, seconds, dice in self.reached if dice >= goal), None)
 
 
@@ -273,7 +275,7 @@ class Draw:
 
 
 class Clock(tune.Callback):
-    """Notes when a setting is done, and what was spent until then."""
+    """Notes when a configuration is done, and what was spent until then."""
 
     def __init__(self, way: Way, ledger: Ledger) -> None:
         self.way, self.ledger, self.begun = way, ledger, time.monotonic()
@@ -401,7 +403,7 @@ def search(name: str, seed: int, home: Path, dataset: Dataset, options: argparse
 def measure(options: argparse.Namespace) -> list[Way]:
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
     os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} | KEEP_FREED_MEMORY  # for all ways
-    found = {(way.name, way.seed): way for way in ways_in(options.out)}
+    found = {(way.name, way.seed): way for way in ways_in(options)}
     # One process and one Ray each: searches that share a Ray would wait for each other's cores.
     processes = ProcessPoolExecutor(
         options.at_once, get_context("spawn"), prepare_process, max_tasks_per_child=1
@@ -419,7 +421,7 @@ def measure(options: argparse.Namespace) -> list[Way]:
             found[way.name, way.seed] = way
             if options.out:
                 with options.out.open("a") as file:
-                    file.write(json.dumps(asdict(way)) + "\n")
+                    file.write(json.dumps(asdict(way) | {"asked": asked_for(options)}) + "\n")
             print(
                 f"{way.name}, seed {way.seed}: over; held-out Dice {way.held_out:.4f}",
                 file=sys.stderr,
@@ -428,11 +430,23 @@ def measure(options: argparse.Namespace) -> list[Way]:
     return [found[name, seed] for seed in options.seeds for name in options.ways]
 
 
-def ways_in(file: Path | None) -> list[Way]:
-    """Searches that are finished."""
-    if file is None or not file.exists():
+def asked_for(options: argparse.Namespace) -> dict[str, Any]:
+    """The options on which a search depends, but its seed."""
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name not in ("ways", "out", "seeds", "at_once", "fits_at_once", "json")
+    }
+
+
+def ways_in(options: argparse.Namespace) -> list[Way]:
+    """Searches that are finished, all with these options. Raises `ValueError` if the file has others."""
+    if options.out is None or not options.out.exists():
         return []
-    return [Way(**json.loads(line)) for line in file.read_text().splitlines()]
+    lines = [json.loads(line) for line in options.out.read_text().splitlines()]
+    if any(line.pop("asked") != asked_for(options) for line in lines):
+        raise ValueError(f"{options.out} has searches with other options; name another file")
+    return [Way(**line) for line in lines]
 
 
 def table(ways: list[Way]) -> Table:
@@ -492,7 +506,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="every finished search as a line of JSON; run again, it goes on"
     )
-    parser.add_argument("--trials", type=int, default=16, help="settings that plain tries")
+    parser.add_argument("--trials", type=int, default=16, help="configurations that plain tries")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10, help="of a fit")
     parser.add_argument("--cases", type=int, default=150, help="images")
