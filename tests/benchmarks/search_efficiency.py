@@ -57,6 +57,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
@@ -416,18 +417,22 @@ def measure(options: argparse.Namespace) -> list[Way]:
             for name in options.ways if seed % 2 else reversed(options.ways):
                 if (name, seed) not in found:
                     asked.append(processes.submit(search, name, seed, home, dataset, options))
-        for future in as_completed(asked):
-            way = future.result()
-            found[way.name, way.seed] = way
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(asdict(way) | {"asked": asked_for(options)}) + "\n")
-            print(
-                f"{way.name}, seed {way.seed}: over; held-out Dice {way.held_out:.4f}",
-                file=sys.stderr,
-                flush=True,
-            )
+        try:
+            for future in as_completed(asked):
+                keep(future.result(), found, options)
+        finally:
+            processes.shutdown(cancel_futures=True)  # one has failed: no other is begun
     return [found[name, seed] for seed in options.seeds for name in options.ways]
+
+
+def keep(way: Way, found: dict[tuple[str, int], Way], options: argparse.Namespace) -> None:
+    """Add a finished search to what is found and to the file."""
+    found[way.name, way.seed] = way
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps(asdict(way) | {"asked": asked_for(options)}) + "\n")
+    says = f"{way.name}, seed {way.seed}: over; held-out Dice {way.held_out:.4f}"
+    print(says, file=sys.stderr, flush=True)
 
 
 def asked_for(options: argparse.Namespace) -> dict[str, Any]:
@@ -526,6 +531,11 @@ def main() -> None:
     options = parser.parse_args()
     if "ours" not in options.ways:
         parser.error("--ways needs ours among them, with which the others are compared")
+    if "botorch" in options.ways:
+        try:
+            import_module("botorch.models")
+        except ImportError as missing:
+            parser.error(f"--ways botorch: {missing}; pip install botorch")
     options.fits_at_once = options.lanes * options.at_once
     ways = measure(options)
     if options.json:

@@ -22,6 +22,7 @@ WORLDS = (
     World("as recorded", num_epochs=30),
     World("narrow peak", num_epochs=30, scale=(0.6, 1.4), most_lost=0.3),
     World("twelve parameters", num_parameters=12, scale=(0.005, 0.05)),
+    World("memory runs out", num_epochs=30, memory_left=(0.02, 0.2)),
 )
 # A search over networks: conditional parameters, costs that differ 20-fold.
 OVER_NETWORKS = NetworksWorld("a search over networks")

@@ -13,8 +13,8 @@ from orchestrator.search.engine import Engine, Idle, Visit
 class Fits(Protocol):
     """Interface of simulated fits: their scores, epoch by epoch, and their time."""
 
-    def curve(self, number: int, fold: int) -> Sequence[float]:
-        """Validation Dice of a fit, epoch by epoch; the fit has begun."""
+    def curve(self, number: int, fold: int) -> Sequence[float] | None:
+        """Validation Dice of a fit, epoch by epoch; the fit has begun. None: it fails at once."""
 
     def seconds(self, number: int, fold: int) -> float:
         """Seconds that this fit takes, once begun; may be random."""
@@ -77,7 +77,12 @@ class SimulatedLanes:
         return True
 
     def _begin(self, number: int, fold: int) -> None:
-        curve = self.curves[number, fold] = self.fits.curve(number, fold)
+        curve = self.fits.curve(number, fold)
+        if curve is None:
+            self._leave(number)
+            self.engine.fail(number)
+            return
+        self.curves[number, fold] = curve
         seconds = self.fits.seconds(number, fold) / len(curve)
         heapq.heappush(self.running, (self.clock + seconds, number, fold, 1, seconds))
 
@@ -104,6 +109,10 @@ class SimulatedLanes:
 
     def _end(self, number: int) -> None:
         """End a visit, and abandon its fits in flight."""
+        self._leave(number)
+        self.engine.end(number)
+
+    def _leave(self, number: int) -> None:
         for _, trial, fold, *_ in self.running:
             if trial == number:
                 self._abandon(number, fold)
@@ -111,7 +120,6 @@ class SimulatedLanes:
         heapq.heapify(self.running)
         self.queue = deque(one for one in self.queue if one[0] != number)
         self.num_ended += 1
-        self.engine.end(number)
 
     def _abandon(self, number: int, fold: int) -> None:
         self.num_fits += 1

@@ -29,7 +29,7 @@ class SimulatedTrial:
     curves: dict[int, NDArray[np.float64]] = field(
         default_factory=dict
     )  # fold -> Dice by epoch, of all fits begun
-    state: str = "open"  # then "complete" or "stopped"
+    state: str = "open"  # then "complete", "stopped" or "failed"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class SeenTrials:
     seconds: NDArray[np.float64] | None = None  # (N,) of a fit of each; nan where none was finished
     time_left: float | None = None  # share of the budget, where that is of time
     by_fold: NDArray[np.float64] | None = None  # (N, F) Dice on each fold; nan where a point has none
+    failed: NDArray[np.bool_] | None = None  # (N,), whose values are the lowest of all others; None: none has
 
     @cached_property
     def named(self) -> dict[str, BaseDistribution]:
@@ -87,8 +88,10 @@ class WorldFits:
         self.pace = np.random.default_rng([seed, 2])
         self.num_ended = 0
 
-    def curve(self, number: int, fold: int) -> list[float]:
+    def curve(self, number: int, fold: int) -> list[float] | None:
         trial = self.trials[number]
+        if self.instance.is_too_large(trial.point):
+            return None
         trial.curves[fold] = self.instance.curve(number, trial.point, fold)
         result: list[float] = trial.curves[fold].tolist()
         return result
@@ -186,15 +189,20 @@ class MemoryState:
 
     def seen(self, numbers: Sequence[int]) -> SeenTrials:
         """Points, estimates and folds of these trials."""
+        values = np.array([self.value(number) for number in numbers])
+        failed = np.array([self.trials[number].state == "failed" for number in numbers], dtype=np.bool_)
+        known = values[np.isfinite(values)]
+        values[failed] = known.min() if len(known) else 0.0
         return SeenTrials(
             np.array([self.trials[number].point for number in numbers]),
-            np.array([self.value(number) for number in numbers]),
+            values,
             np.array([max(1, len(self.trials[number].scores)) for number in numbers], dtype=np.float64),
             self.space,
             self.fits.instance.names,
             np.array([self._seconds(number) for number in numbers]),
             self.time_left(),
             self._by_fold(numbers),
+            failed if failed.any() else None,
         )
 
     def _by_fold(self, numbers: Sequence[int]) -> NDArray[np.float64]:
@@ -242,8 +250,8 @@ class MemoryTrials:
         self.trials[number].state = "stopped"
 
     def fail(self, number: int) -> str | None:
-        """Always None: no fit of a world fails."""
-        return None
+        self.trials[number].state = "failed"
+        return "memory does not suffice"
 
     def shown(self) -> list[ShownTrial]:
         numbers = range(len(self.trials))

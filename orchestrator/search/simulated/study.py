@@ -104,7 +104,9 @@ class SimulatedStudy:
         return self._outcome()
 
     def _outcome(self) -> Outcome:
-        regrets = [self.instance.regret(trial.point) for trial in self.trials]
+        regrets = [
+            np.inf if trial.state == "failed" else self.instance.regret(trial.point) for trial in self.trials
+        ]
         chosen = self.race.incumbent
         assert chosen is not None
         highest = max(self.race.board.complete(), key=lambda number: (self.race.board.mean(number), -number))

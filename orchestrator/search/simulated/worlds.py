@@ -61,6 +61,9 @@ class World:
         _recorded("rate"),
     ) * 2  # that power where the first parameter is 0, and where it is 1
     epoch_sd: float = _recorded("epoch_sd")  # of single epochs around their curve
+    # Fits need memory: the sum of the first two parameters, as of image size and width. What the best point leaves of
+    # what there is; None: memory is never short.
+    memory_left: tuple[float, float] | None = None
 
     def draw(self, seed: int) -> Instance:
         return Instance(self, seed)
@@ -76,6 +79,12 @@ class Instance:
         self.scale = rng.uniform(*world.scale, world.num_parameters) * (not world.is_null)
         near = np.clip(self.best + rng.normal(0, 0.25, world.num_parameters), 0, 1)
         self.first: Point = tuple(self._choose(near).tolist())
+        self.memory = np.inf
+        if world.memory_left is not None:
+            needed = self.best[:2].sum()
+            self.memory = needed + np.random.default_rng([seed, 9]).uniform(*world.memory_left)
+            excess = max(1.0, (near[:2].sum() - needed) / (0.999 * self.memory - needed))
+            self.first = tuple(self._choose(self.best + (near - self.best) / excess).tolist())
         self.baselines: tuple[Point, ...] = (self.first,)  # the first trials
         self.fold_level = rng.normal(0, world.fold_sd, world.num_folds)
         self.image_level = [rng.normal(0, 0.03, self.images_per_fold) for _ in range(world.num_folds)]
@@ -114,6 +123,10 @@ class Instance:
         """groups[fold][image], as `Race` takes them."""
         one = np.repeat(np.arange(self.sequences_per_fold), self.world.sequence_length)
         return [[f"{fold}-{sequence}" for sequence in one] for fold in range(self.world.num_folds)]
+
+    def is_too_large(self, point: Point) -> bool:
+        """Whether memory does not suffice: all fits of this configuration fail at once."""
+        return sum(point[:2]) > self.memory
 
     def regret(self, point: Point) -> float:
         """Dice lost to the best point."""
