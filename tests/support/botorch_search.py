@@ -23,15 +23,17 @@ Array = NDArray[np.float64]
 
 
 def model_of(points: Array, values: Array, by_fold: Array) -> Any:
-    """BoTorch's Gaussian process of points (N, D) with values (N,), scores by fold (N, F), none missing.
+    """BoTorch's Gaussian process of points (N, D) with values (N,), scores by fold (N, F).
 
     The noise of a value is what trials differ by from fold to fold, beyond what folds and trials differ in the mean.
+    Those without scores by fold (nan) have failed.
     """
     import torch
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
+    by_fold = by_fold[np.isfinite(by_fold).all(axis=1)]
     apart = by_fold - by_fold.mean(axis=0)
     apart -= apart.mean(axis=1, keepdims=True)
     num_trials, num_folds = apart.shape

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.samplers.encoding import SpaceEncoding
 from orchestrator.search.samplers.expected_gain import suggest
+from orchestrator.search.samplers.failures import first_likely_to_work, likely_failures
 from orchestrator.search.samplers.fold_aware_sampler import (
     BY_FOLD,
     FOLDS,
@@ -87,23 +88,24 @@ def ask_random(seen: SeenTrials, seed: int) -> Point:
 def ask_surrogate(seen: SeenTrials, seed: int) -> Point:
     """Our Gaussian process, which knows of folds."""
     rng = np.random.default_rng([seed, 3])
-    finished = np.isfinite(seen.values)
+    finished = np.isfinite(seen.values) & ~seen.failed
     if finished.sum() < 2 * seen.points.shape[1]:
-        return _anywhere(seen, rng)
+        return _likely_to_work(seen, rng)
     box = SpaceEncoding(seen.named)
     points, values, folds = _in_box(box, seen.points[finished]), seen.values[finished], seen.folds[finished]
-    in_flight = _in_box(box, seen.points[~finished])
+    in_flight = _in_box(box, seen.points[np.isnan(seen.values)])
     by_fold = None if seen.by_fold is None else seen.by_fold[finished]
     model = fitted(points, values, folds, by_fold)
     if len(in_flight):
         model = model.seeing(in_flight)
-    return tuple(map(float, box.params(suggest(model, rng, box)).values()))
+    avoided = likely_failures(points, _in_box(box, seen.points[seen.failed]))
+    return tuple(map(float, box.params(suggest(model, rng, box, avoided=avoided)).values()))
 
 
 def ask_botorch(seen: SeenTrials, seed: int) -> Point:
     """BoTorch's noisy expected improvement."""
-    if len(seen.points) < max(2, 2 * seen.points.shape[-1]) or seen.by_fold is None:
-        return _anywhere(seen, np.random.default_rng([seed, 3]))
+    if (~seen.failed).sum() < max(2, 2 * seen.points.shape[-1]) or seen.by_fold is None:
+        return _likely_to_work(seen, np.random.default_rng([seed, 3]))
     return tuple(map(float, botorch_search.suggest(seen.points, seen.values, seen.by_fold, seed)))
 
 
@@ -127,6 +129,18 @@ def predictions(seen: SeenTrials) -> NDArray[np.float64]:
 
 def _in_box(box: SpaceEncoding, points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([box.point(dict(zip(box.columns, point, strict=True))) for point in points.tolist()])
+
+
+def _likely_to_work(seen: SeenTrials, rng: np.random.Generator) -> Point:
+    """Anywhere, but not near those that failed."""
+    if not seen.failed.any():
+        return _anywhere(seen, rng)
+    box = SpaceEncoding(seen.named)
+    points = box.snap(box.lengths * rng.random((200, len(box.lengths))))
+    worked, failed = (
+        _in_box(box, seen.points[which]) for which in (np.isfinite(seen.values) & ~seen.failed, seen.failed)
+    )
+    return tuple(map(float, box.params(first_likely_to_work(points, worked, failed)).values()))
 
 
 def _anywhere(seen: SeenTrials, rng: np.random.Generator) -> Point:

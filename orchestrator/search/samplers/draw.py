@@ -170,7 +170,10 @@ def _draws(
     time_left: float | None = None,
 ) -> Iterator[Proposal]:
     kind = sampler_kind(sampler, len(directions))
-    seen = _failed_as_the_worst(space, past if kind.reads_constraints else _punished(past), directions)
+    if kind.reads_failures:
+        seen = _failed(space, past)
+    else:
+        seen = _failed_as_the_worst(space, past if kind.reads_constraints else _punished(past), directions)
     for repeat in range(MAX_REPEATS):
         drawn, storage = _sampled(space, seen, kind, directions, (seed + repeat) % 2**32, time_left)
         notes = storage.get_trial(member(drawn, "_trial_id")).system_attrs if kind.keeps_notes else {}
@@ -208,6 +211,18 @@ def _punished(past: Sequence[PastTrial]) -> list[PastTrial]:
         replace(one, value=worst, by_fold={}) if one.is_ineligible and one.value is not None else one
         for one in past
     ]
+
+
+def _failed(space: SearchSpace, past: Sequence[PastTrial]) -> list[PastTrial]:
+    """Trials that failed or exceed a limit are shown as failed. Left out: one that was killed while it was sampled."""
+    found = []
+    for one in past:
+        has_failed = one.trial.state == TrialState.FAIL
+        if has_failed or one.is_ineligible:
+            one = replace(one, is_failed=True, value=None, secondary=(), excess={}, by_fold={})
+        if not has_failed or space.drawn(one.trial.params) is not None:
+            found.append(one)
+    return found
 
 
 def _failed_as_the_worst(

@@ -15,6 +15,7 @@ from scipy import special
 from scipy.spatial import cKDTree
 
 from orchestrator.search.samplers.encoding import Array, SpaceEncoding
+from orchestrator.search.samplers.failures import IsAvoided
 from orchestrator.search.samplers.gaussian_process import Posterior
 
 LEADERS = 60  # configurations of highest expected value, of which the best may change
@@ -59,19 +60,21 @@ def suggest(
     box: SpaceEncoding,
     gain: Callable[[Posterior], Gain] = by_knowledge,
     log_cost: Gain | None = None,
+    avoided: IsAvoided | None = None,
     num_draws: int = 500,
     num_rounds: int = 4,
 ) -> Array:
     """The configuration of highest expected gain, as its point (D,): from random ones, then ever closer ones.
 
     log_cost: of points (N, D), the logarithm (N,) of the cost that divides their gain; None: equal costs.
+    avoided: of points (N, D), whether each is left out (N,); None: none is.
     """
     dimensions = model.points.shape[1]
     leader = model.points[int(model.mean(model.points).argmax())]
     near = leader + rng.normal(0, 0.1, (num_draws, dimensions))
     near = np.where(rng.random(near.shape) < _REDRAWN, box.lengths * rng.random(near.shape), near)
     points = box.snap(np.concatenate([box.lengths * rng.random((num_draws, dimensions)), near]))
-    worth = _worth(model, gain(model), log_cost)
+    worth = _worth(model, gain(model), log_cost, avoided)
     for width in 0.05 * 0.4 ** np.arange(num_rounds):
         top = points[np.argsort(-worth(points))[:5]]
         around = np.repeat(top, 20, axis=0) + rng.normal(0, width, (100, dimensions))
@@ -80,14 +83,15 @@ def suggest(
     return result
 
 
-def _worth(model: Posterior, log_gain: Gain, log_cost: Gain | None) -> Gain:
-    """Function of points: log of gain over cost; -inf near a tried one, whose fits have the same seeds."""
+def _worth(model: Posterior, log_gain: Gain, log_cost: Gain | None, avoided: IsAvoided | None) -> Gain:
+    """Function of points: log of gain over cost; -inf where avoided, and near a tried one: fits have the same seeds."""
     tried = cKDTree(model.tried)
 
     def worth(points: Array) -> Array:
         found = log_gain(points) - (0.0 if log_cost is None else log_cost(points))
         distance, _ = tried.query(points, p=np.inf)
-        return np.where(distance < _APART, -np.inf, found)
+        left_out = distance < _APART if avoided is None else (distance < _APART) | avoided(points)
+        return np.where(left_out, -np.inf, found)
 
     return worth
 

@@ -10,6 +10,8 @@ networks are tried equally often, or, where hours count, for equally long. Later
 divided by the cost of a fit, to a power that falls from 1 to 0 with the time that is left: cheap networks are looked at
 first, and at the end only what is best counts (Lee, Perrone, Archambeau and Seeger, arXiv:2003.10870). Other parameters
 that some trials lack (conditional ones) are drawn at random, as Optuna's own Gaussian process does.
+
+Of trials that failed the model knows nothing; failures.py says where none is tried for their sake.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
 from orchestrator.search.samplers.expected_gain import suggest
+from orchestrator.search.samplers.failures import first_likely_to_work, likely_failures
 from orchestrator.search.samplers.inducing_points import Model, fitted
 from orchestrator.search.samplers.past_trials import BY_FOLD, FOLD_WEIGHTS, FOLDS, SECONDS
 from orchestrator.search.space.keys import NETWORK
 
 TIME_LEFT = "time_left"  # user attribute of a study
+NUM_DRAWS = 200  # random configurations, of which the first that is likely to work is tried
 
 
 class FoldAwareSampler(BaseSampler):
@@ -52,19 +56,30 @@ class FoldAwareSampler(BaseSampler):
         if not search_space:
             return {}
         box, time_left = encoding(search_space, others), study.user_attrs.get(TIME_LEFT)
+        failed, in_flight = (
+            np.array([box.point(one.params) for one in others if one.state == state and _has_place(box, one)])
+            for state in (TrialState.FAIL, TrialState.RUNNING)
+        )
         if len(finished) < max(2, 2 * box.num_parameters):
-            return _spread(box, others, counts_time=time_left is not None)
+            network = _spread(box, others, counts_time=time_left is not None)
+            if not len(failed) or not finished:
+                return network
+            worked = box.points([one.params for one in finished])
+            return box.params(first_likely_to_work(self._anywhere(box, network), worked, failed))
         seen = _seen(box, finished)
-        in_flight = [
-            one
-            for one in others
-            if one.state == TrialState.RUNNING and _names(box, one.params) <= one.params.keys()
-        ]
         model = fitted(*seen)
-        if in_flight:
-            model = model.seeing(np.array([box.point(one.params) for one in in_flight]))
+        if len(in_flight):
+            model = model.seeing(in_flight)
         log_cost = _log_cost(box, finished, time_left) if isinstance(box, ChoiceOfNetworks) else None
-        return box.params(suggest(model, self.rng, box, log_cost=log_cost))
+        avoided = likely_failures(seen[0], failed)
+        return box.params(suggest(model, self.rng, box, log_cost=log_cost, avoided=avoided))
+
+    def _anywhere(self, box: SpaceEncoding, network: Mapping[str, Any]) -> Array:
+        """Points (NUM_DRAWS, D) of random configurations, of this network where it is a choice."""
+        points = box.lengths * self.rng.random((NUM_DRAWS, len(box.lengths)))
+        if isinstance(box, ChoiceOfNetworks):
+            points[:, box.names == box.key] = box.columns[box.key].place(network[box.key])
+        return box.snap(points)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -161,11 +176,14 @@ def _shared_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     return {name: found for name, found in space.items() if not found.single()}
 
 
-def _names(box: SpaceEncoding, params: Mapping[str, Any]) -> set[str]:
-    """The parameters that a configuration needs to have a place."""
-    if isinstance(box, ChoiceOfNetworks):
-        return set(box.of.get(params.get(NETWORK), box.columns))
-    return set(box.columns)
+def _has_place(box: SpaceEncoding, trial: FrozenTrial) -> bool:
+    """Whether a trial has the parameters that a configuration needs to have a place."""
+    needed = (
+        box.of.get(trial.params.get(NETWORK), box.columns)
+        if isinstance(box, ChoiceOfNetworks)
+        else box.columns
+    )
+    return trial.params.keys() >= set(needed)
 
 
 def _spread(box: SpaceEncoding, trials: Sequence[FrozenTrial], *, counts_time: bool) -> dict[str, Any]:

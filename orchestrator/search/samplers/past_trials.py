@@ -39,6 +39,7 @@ class PastTrial:
     fold_weights: tuple[
         float, ...
     ] = ()  # images of each fold over those of folds in the mean; () where all are 1
+    is_failed: bool = False  # shown as failed, with no value
 
     @property
     def is_ineligible(self) -> bool:
@@ -51,11 +52,12 @@ class PastTrial:
 
 
 def shown(past: PastTrial) -> FrozenTrial:
-    """A trial as samplers see it: complete with its present value; running where it has none."""
+    """A trial as samplers see it: failed, or complete with its present value, or running where it has none."""
     trial = past.trial
     notes = {name.removeprefix(NOTE): v for name, v in trial.user_attrs.items() if name.startswith(NOTE)}
+    known = TrialState.RUNNING if past.value is None else TrialState.COMPLETE
     made = create_trial(
-        state=TrialState.RUNNING if past.value is None else TrialState.COMPLETE,
+        state=TrialState.FAIL if past.is_failed else known,
         values=None if past.value is None else (past.value, *past.secondary),
         params=trial.params,
         distributions=trial.distributions,

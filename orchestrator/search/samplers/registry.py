@@ -30,7 +30,9 @@ def _tpe(seed: int, num_objectives: int) -> BaseSampler:
 
 
 SAMPLERS: Mapping[str, SamplerKind] = {
-    "surrogate": SamplerKind(lambda seed, _: FoldAwareSampler(seed), for_several_objectives=False),
+    "surrogate": SamplerKind(
+        lambda seed, _: FoldAwareSampler(seed), for_several_objectives=False, reads_failures=True
+    ),
     "tpe": SamplerKind(_tpe, reads_constraints=True),
     "gp": SamplerKind(lambda seed, _: GPSampler(seed=seed), reads_constraints=True),
     "random": SamplerKind(lambda seed, _: RandomSampler(seed=seed), reads_trials=False),

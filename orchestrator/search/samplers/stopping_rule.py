@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution
 from orchestrator.common.cpus import one_thread
 from orchestrator.search.samplers.encoding import Array, ChoiceOfNetworks, SpaceEncoding
 from orchestrator.search.samplers.expected_gain import by_improvement, suggest
+from orchestrator.search.samplers.failures import likely_failures
 from orchestrator.search.samplers.fold_aware_sampler import networks_in
 from orchestrator.search.samplers.inducing_points import fitted
 from orchestrator.search.space.keys import NETWORK
@@ -67,11 +68,13 @@ def why_unlikely(shown: Sequence[ShownTrial], seed: int = 0) -> str | None:
 def promise(points: Array, values: Array, folds: Array, box: SpaceEncoding, seed: int = 0) -> float:
     """Largest expected improvement, Dice, of the configurations in the box over the best of those seen.
 
-    points (N, D), values (N,) with nan for configurations that failed: they count as the worst that was seen.
+    points (N, D), values (N,) with nan for configurations that failed: near them nothing is expected.
     """
-    known = values[np.isfinite(values)]
-    if not len(known) or np.ptp(known) == 0 or not points.shape[1]:
+    works = np.isfinite(values)
+    if not works.any() or np.ptp(values[works]) == 0 or not points.shape[1]:
         return float("inf")
-    model = fitted(points, np.where(np.isfinite(values), values, known.min()), folds)
-    asked = suggest(model, np.random.default_rng([seed, len(points)]), box, by_improvement)
+    model = fitted(points[works], values[works], folds[works])
+    avoided = likely_failures(points[works], points[~works])
+    rng = np.random.default_rng([seed, len(points)])
+    asked = suggest(model, rng, box, by_improvement, avoided=avoided)
     return float(np.exp(by_improvement(model)(asked[None])[0]))

@@ -39,12 +39,12 @@ class SeenTrials:
     points: NDArray[np.float64]
     values: NDArray[np.float64]
     folds: NDArray[np.float64]
+    failed: NDArray[np.bool_]  # (N,), whose values are the lowest of all others
     space: Sequence[BaseDistribution]  # of every parameter
     names: Sequence[str] | None = None  # of these; None: x0, x1, ...
     seconds: NDArray[np.float64] | None = None  # (N,) of a fit of each; nan where none was finished
     time_left: float | None = None  # share of the budget, where that is of time
     by_fold: NDArray[np.float64] | None = None  # (N, F) Dice on each fold; nan where a point has none
-    failed: NDArray[np.bool_] | None = None  # (N,), whose values are the lowest of all others; None: none has
 
     @cached_property
     def named(self) -> dict[str, BaseDistribution]:
@@ -197,12 +197,12 @@ class MemoryState:
             np.array([self.trials[number].point for number in numbers]),
             values,
             np.array([max(1, len(self.trials[number].scores)) for number in numbers], dtype=np.float64),
+            failed,
             self.space,
             self.fits.instance.names,
             np.array([self._seconds(number) for number in numbers]),
             self.time_left(),
             self._by_fold(numbers),
-            failed if failed.any() else None,
         )
 
     def _by_fold(self, numbers: Sequence[int]) -> NDArray[np.float64]:
