@@ -1,4 +1,4 @@
-"""How much training a search needs in worlds whose best setting is known: ours, and the strongest alternatives.
+"""How much training a search needs in worlds whose best configuration is known: ours, and the strongest alternatives.
 
     python tests/benchmarks/search_simulation.py --out search.jsonl
     python tests/benchmarks/search_simulation.py --out search.jsonl --repetitions 60 --worlds "as recorded" \
@@ -11,12 +11,12 @@ epochs that it had; `PriorBand` needs neural-pipeline-search, `qLogNEI` needs bo
 is not repeated: run again with more repetitions, ways or worlds, or after an interruption, it goes on. A study of 300
 fits takes 2 to 10 s.
 
-Regret is what a setting has lost to the best point there is, in Dice points: `named`, of the setting that the way would
-name, which is the one with the highest score, and where a model ranks, the one that it expects most of (ours
-re-evaluates it before it names it); `by score`, of the one with the highest score in any case; `tried`, of the best of
-all settings that were tried. Fits count all training: those that were cut, and the last folds of finalists. "Best
-stopped" is the share of studies that had stopped the truly best of all settings for good, with a 95 % interval (Clopper
-and Pearson).
+Regret is what a configuration has lost to the best point there is, in Dice points: `named`, of the one that the way
+would name, which has the highest score, and where a model ranks, the one that it expects most of (ours re-evaluates it
+before it names it); `by score`, of the one with the highest score in any case; `tried`, of the best of all that were
+tried. Fits count all training: those that were cut, and the last folds of finalists; those that fail at once, as
+memory runs out, count nothing. "Best stopped" is the share of studies that had stopped the truly best of all
+configurations for good, with a 95 % interval (Clopper and Pearson).
 
 The second table says after how many fits each way is at a regret for good (straight lines between budgets), and how
 many times as many each of the others needs as ours. Nothing is asserted; tests/search/simulated/test_worlds.py
@@ -132,7 +132,16 @@ def grouped(lines: Iterable[Line]) -> dict[tuple[str, int], dict[str, list[Line]
 
 def regret_table(lines: Sequence[Line]) -> Table:
     table = Table("world", "lanes", "way", title="regret in Dice points")
-    for heading in ("studies", "fits", "seconds", "settings", "named", "by score", "tried", "best stopped"):
+    for heading in (
+        "studies",
+        "fits",
+        "seconds",
+        "configurations",
+        "named",
+        "by score",
+        "tried",
+        "best stopped",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for (world, lanes), ways in grouped(lines).items():
         for way, studies in ways.items():

@@ -27,7 +27,7 @@ def is_again(spec: FitSpec) -> bool:
 
 @dataclass(frozen=True)
 class LuckyWork(FormulaJobRunner):
-    """Every image has noise of its own; what a setting shows depends on whether it is scored again."""
+    """Every image has noise of its own; what a configuration shows depends on whether it is scored again."""
 
     fails_again: float | None = None  # a rate that fails then
 

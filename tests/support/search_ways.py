@@ -1,8 +1,9 @@
 """Ways to search that are compared in simulated studies: ours, and what else one would use, each tuned as ours is.
 
 All sweep the threshold, but `TPE, threshold sampled`; all begin with the baseline, and every Gaussian process with as
-many random settings, two a parameter. `five folds`: every setting is trained on all of them. `without noise`: a bound,
-for no way to spend fits on folds learns more from a fit.
+many random configurations, two a parameter. `five folds`: every configuration is trained on all of them. `without
+noise`: a bound, for no way to spend fits on folds learns more from a fit. Configurations that fail, as memory runs out,
+are shown to all but ours with the lowest score so far, as `search` shows them to Optuna's samplers.
 """
 
 from __future__ import annotations

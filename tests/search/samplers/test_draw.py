@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cmaes
@@ -83,7 +84,7 @@ def past(
 
 
 def search(space: SearchSpace, sampler: str, num_trials: int, num_in_flight: int = 0) -> list[PastTrial]:
-    """The paper's setting, and so many draws; the last ones are in flight."""
+    """The baseline, and so many draws; the last ones are in flight."""
     baseline = Proposal(dict(space.baseline), {})
     found = [past(space, 0, baseline, worth(baseline.params))]
     for number in range(1, num_trials):
@@ -128,6 +129,28 @@ def test_draws_keep_away_from_where_configurations_fail(sampler):
             found.append(past(NUMBERS, number, drawn, value, failed=failed))
         num_failed += sum(one.value is None for one in found[14:])
     assert num_failed <= 6
+
+
+def test_a_network_that_fails_is_drawn_no_more_often_than_its_turn_and_away_from_its_failures():
+    """Its large batches fail: as often as others it is tried, with smaller ones."""
+    found = [past(MIXED, 0, Proposal(dict(MIXED.baseline), {}), 0.5)]
+    for number in range(1, 24):
+        drawn = draw(MIXED, found, "surrogate", seed=number)
+        failed = drawn.params["network"] == "gmsrf_net" and drawn.params["batch_size"] > 8
+        found.append(past(MIXED, number, drawn, None if failed else worth(drawn.params), failed=failed))
+    late = [one for one in found[12:] if one.trial.params["network"] == "gmsrf_net"]
+    assert len(late) >= 2 and sum(one.value is None for one in late) <= len(late) / 2
+
+
+def test_a_configuration_that_exceeds_a_limit_is_as_one_that_failed():
+    found = search(NUMBERS, "surrogate", 12)
+    failed = [
+        past(NUMBERS, 8 + n, Proposal(one.trial.params, {}), None, failed=True)
+        for n, one in enumerate(found[8:])
+    ]
+    exceeding = [replace(one, excess={"gmacs<=1": 0.2}) for one in found[8:]]
+    drawn = [draw(NUMBERS, [*found[:8], *rest], "surrogate", 3) for rest in (failed, exceeding, found[8:])]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("sampler", FOR_SEVERAL)
