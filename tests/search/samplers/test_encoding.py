@@ -52,7 +52,7 @@ def test_any_point_is_moved_to_a_configuration_of_the_space_and_that_stays_where
 
 @pytest.mark.parametrize("seed", range(3))
 def test_where_scores_are_noise_no_configuration_is_asked_for_twice(seed):
-    """Between the corners of choices a model knows nothing: asked there, it came back to a few configurations for ever."""
+    """Between the corners of choices a model knows nothing: asked there, it came back to a few points for ever."""
     space = {
         "lr": FloatDistribution(1e-4, 3e-2, log=True),
         "width": CategoricalDistribution((4, 6, 8)),
