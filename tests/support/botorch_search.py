@@ -23,17 +23,15 @@ Array = NDArray[np.float64]
 
 
 def model_of(points: Array, values: Array, by_fold: Array) -> Any:
-    """BoTorch's Gaussian process of points (N, D) with values (N,), scores by fold (N, F).
+    """BoTorch's Gaussian process of points (N, D) with values (N,), scores by fold (N, F), none missing.
 
     The noise of a value is what trials differ by from fold to fold, beyond what folds and trials differ in the mean.
-    Those without scores by fold (nan) have failed.
     """
     import torch
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
-    by_fold = by_fold[np.isfinite(by_fold).all(axis=1)]
     apart = by_fold - by_fold.mean(axis=0)
     apart -= apart.mean(axis=1, keepdims=True)
     num_trials, num_folds = apart.shape
@@ -49,17 +47,26 @@ def model_of(points: Array, values: Array, by_fold: Array) -> Any:
 def suggest(
     points: Array, values: Array, by_fold: Array, seed: int, choices: Sequence[dict[int, float]] = ()
 ) -> Array:
-    """Point (D,) of the unit cube with the highest expected improvement.
+    """Point (D,) of the unit cube with the highest expected improvement, times the probability that it works.
 
-    choices: coordinates that only have certain values: all combinations of them.
+    by_fold: rows of nan are those of trials that have failed. choices: coordinates that only have certain values: all
+    combinations of them.
     """
     import torch
     from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+    from botorch.acquisition.objective import LinearMCObjective
+    from botorch.models import ModelListGP
     from botorch.optim import optimize_acqf, optimize_acqf_mixed
 
     torch.manual_seed(seed % 2**32)
-    model = model_of(points, values, by_fold)
-    gain = qLogNoisyExpectedImprovement(model, torch.tensor(points, dtype=torch.float64), prune_baseline=True)
+    worked = np.isfinite(by_fold).all(axis=1)
+    model = model_of(points[worked], values[worked], by_fold[worked])
+    known, more = torch.tensor(points[worked], dtype=torch.float64), {}
+    if not worked.all():
+        model = ModelListGP(model, _works(points, worked))
+        more["objective"] = LinearMCObjective(torch.tensor([1.0, 0.0], dtype=torch.float64))
+        more["constraints"] = [lambda outputs: -outputs[..., 1]]
+    gain = qLogNoisyExpectedImprovement(model, known, prune_baseline=True, **more)
     bounds = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, points.shape[1])
     effort: dict[str, Any] = {"q": 1, "num_restarts": 4, "raw_samples": 128}
     if choices:
@@ -68,6 +75,24 @@ def suggest(
         found, _ = optimize_acqf(gain, bounds, **effort)
     result: Array = found[0].numpy()
     return result
+
+
+def _works(points: Array, worked: NDArray[np.bool_]) -> Any:
+    """A Gaussian process of points (N, D): above 0 where they are likely to work."""
+    import torch
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    labels = torch.tensor(np.where(worked, 1.0, -1.0)[:, None])
+    model = SingleTaskGP(
+        torch.tensor(points, dtype=torch.float64),
+        labels,
+        torch.full_like(labels, 1e-3),
+        outcome_transform=None,
+    )
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    return model
 
 
 class BoTorchSampler(FoldAwareSampler):

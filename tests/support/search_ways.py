@@ -3,7 +3,7 @@
 All sweep the threshold, but `TPE, threshold sampled`; all begin with the baseline, and every Gaussian process with as
 many random configurations, two a parameter. `five folds`: every configuration is trained on all of them. `without
 noise`: a bound, for no way to spend fits on folds learns more from a fit. Configurations that fail, as memory runs out,
-are shown to all but ours with the lowest score so far, as `search` shows them to Optuna's samplers.
+are shown to Optuna's samplers with the lowest score so far, as `search` shows them; BoTorch models what works.
 """
 
 from __future__ import annotations
