@@ -155,11 +155,21 @@ class Engine(Generic[S, T]):
     """One study's decisions: ask, judge, cut, end. Every decision follows from the order of these calls alone."""
 
     def __init__(
-        self, trials: T, state: S, gate: BudgetGate, lanes: LaneCapacity, *, only_finalists: bool = False
+        self,
+        trials: T,
+        state: S,
+        gate: BudgetGate,
+        lanes: LaneCapacity,
+        *,
+        only_finalists: bool = False,
+        most_failed: int = MAX_FAILED,
     ) -> None:
-        """only_finalists: a trial that the race lets go on waits, too, until no new one is begun."""
+        """only_finalists: a trial that the race lets go on waits, too, until no new one is begun.
+
+        most_failed: trials that fail in a row before the run ends.
+        """
         self.trials, self.state, self.gate, self.lanes = trials, state, gate, lanes
-        self.only_finalists = only_finalists
+        self.only_finalists, self.most_failed = only_finalists, most_failed
         self.visits: dict[int, tuple[int, ...]] = {}  # in flight: trial -> folds
         self.next: list[int] = []  # trials that are trained before anything else
         self.waiting: list[int] = []  # trials that the race has paused: they hold nothing
@@ -190,7 +200,7 @@ class Engine(Generic[S, T]):
         """The next visit; it is in flight until `end` or `fail`."""
         if len(self.visits) >= self.lanes.visits(self.trains_all_folds):
             return Idle.LATER
-        if self.num_failed >= MAX_FAILED or self.fault is not None:
+        if self.num_failed >= self.most_failed or self.fault is not None:
             return self._idle()
         may_begin = self._may_begin()
         number = self.next.pop(0) if self.next else self._recall(may_begin)
@@ -249,7 +259,7 @@ class Engine(Generic[S, T]):
             return
         self.state.leave(number)
         self.num_failed += 1
-        if self.num_failed >= MAX_FAILED:
+        if self.num_failed >= self.most_failed:
             why = f"{self.num_failed} trials in a row failed, the last one: {reason.splitlines()[0]}"
             self.gate.close("failures", why)
 

@@ -50,6 +50,9 @@ from orchestrator.search.samplers.registry import SAMPLERS
 from orchestrator.search.simulated.study import Outcome, SimulatedStudy
 from orchestrator.search.simulated.worlds import World
 
+MOST_FAILED = (
+    100  # in a row, before a study ends: other ways need more patience than ours, which `search` grants 10
+)
 LEVELS = (0.6, 0.4, 0.3, 0.2, 0.15, 0.1)  # of regret, Dice points
 SECONDS = (300, 800)  # of lanes, of which a fit of the cheapest network takes one
 NETWORK_WAYS = {  # rule and sampler
@@ -73,7 +76,15 @@ def search(world: World, way: str, repetition: int, lanes: int) -> list[Outcome]
         )
     instance = larger.draw(repetition)
     race = Race(chosen.rule, instance.groups)
-    study = SimulatedStudy(instance, race, chosen.ask, lanes=lanes, seed=repetition, predict=chosen.predict)
+    study = SimulatedStudy(
+        instance,
+        race,
+        chosen.ask,
+        lanes=lanes,
+        seed=repetition,
+        predict=chosen.predict,
+        most_failed=MOST_FAILED,
+    )
     return study.run(chosen.budgets)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.limits import Budget
 from orchestrator.search.budget.usage import ResourceUsage
-from orchestrator.search.engine import Engine, LaneCapacity
+from orchestrator.search.engine import MAX_FAILED, Engine, LaneCapacity
 from orchestrator.search.race.rules import Race
 from orchestrator.search.simulated.lanes import SimulatedLanes
 from orchestrator.search.simulated.memory import (
@@ -57,8 +57,12 @@ class SimulatedStudy:
         seed: int = 0,
         predict: Callable[[SeenTrials], NDArray[np.float64]] | None = None,
         seconds: Callable[[int, int], float] | None = None,
+        most_failed: int = MAX_FAILED,
     ) -> None:
-        """predict: values by which trials are ranked. seconds(number, fold): how long a fit takes; default: about 1."""
+        """predict: values by which trials are ranked. seconds(number, fold): how long a fit takes; default: about 1.
+
+        most_failed: trials that fail in a row before the study ends.
+        """
         self.instance, self.race = instance, race
         self.trials: list[SimulatedTrial] = []
         fits = WorldFits(instance, self.trials, seed, seconds)
@@ -69,6 +73,7 @@ class SimulatedStudy:
             self.state,
             gate,
             LaneCapacity(instance.world.num_folds, lambda: lanes, is_eager=False),
+            most_failed=most_failed,
         )
         self.lanes = SimulatedLanes(self.engine, fits, lanes)
 
