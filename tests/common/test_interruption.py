@@ -26,6 +26,7 @@ with listening():
         print("ended", end, flush=True)
         sys.exit(exit_code(requested_signal()))
 """
+HEARS_HANGUPS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # which nohup ignores
 WAIT = 'print("ready", flush=True); time.sleep(60)'
 HOLD = """
         with held_back():
@@ -38,7 +39,7 @@ HOLD = """
 
 def signalled(body: str, *signums: int, pause: float = 0.0, before: str = "") -> tuple[int, str]:
     """Run it, send signals once it is ready; return the exit code and what it printed."""
-    script = before + WORK.format(body=body)
+    script = HEARS_HANGUPS + before + WORK.format(body=body)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         for signum in signums:
