@@ -39,14 +39,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 import numpy as np
 import optuna
 from known_worlds import OVER_NETWORKS, WORLDS
-from proposers import ask_over_networks, predictions_over_networks
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
-from search_ways import DEFAULT, EPOCH_WAYS, WAYS, fits_for
+from search_ways import DEFAULT, EPOCH_WAYS, NETWORK_WAYS, WAYS, fits_for
 
 from orchestrator.search.race.rules import Race
-from orchestrator.search.samplers.registry import SAMPLERS
 from orchestrator.search.simulated.study import Outcome, SimulatedStudy
 from orchestrator.search.simulated.worlds import World
 
@@ -54,13 +52,6 @@ MOST_FAILED = (
     100  # in a row, before a study ends: other ways need more patience than ours, which `search` grants 10
 )
 LEVELS = (0.6, 0.4, 0.3, 0.2, 0.15, 0.1)  # of regret, Dice points
-SECONDS = (300, 800)  # of lanes, of which a fit of the cheapest network takes one
-NETWORK_WAYS = {  # rule and sampler
-    "ours": ("paired", "surrogate"),
-    "race, TPE": ("paired", "tpe"),
-    "TPE, five folds": ("none", "tpe"),
-    "race, random": ("paired", "random"),
-}
 Line = dict[str, Any]
 
 
@@ -90,14 +81,21 @@ def search(world: World, way: str, repetition: int, lanes: int) -> list[Outcome]
 
 def search_networks(way: str, repetition: int, lanes: int) -> list[Outcome]:
     """One study over networks, seen at every budget of seconds."""
-    rule, sampler = NETWORK_WAYS[way]
+    chosen = NETWORK_WAYS[way]
     instance = OVER_NETWORKS.draw(repetition)
-    ask = ask_over_networks(lambda seed: SAMPLERS[sampler].make(seed, 1))
-    predict = predictions_over_networks if way == "ours" else None
     study = SimulatedStudy(
-        instance, Race(rule, instance.groups), ask, lanes=lanes, seed=repetition, predict=predict
+        instance,
+        Race(chosen.rule, instance.groups),
+        chosen.ask,
+        lanes=lanes,
+        seed=repetition,
+        predict=chosen.predict,
     )
-    return study.run_seconds(SECONDS)
+    return study.run_seconds(chosen.budgets)
+
+
+def ways_of(world: str) -> set[str]:
+    return {*NETWORK_WAYS} if world == OVER_NETWORKS.name else {*WAYS, *EPOCH_WAYS}
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -106,8 +104,7 @@ def measure(options: argparse.Namespace) -> None:
     worlds = {world.name: world for world in WORLDS}
     for repetition in range(options.seed, options.seed + options.repetitions):
         for world in options.worlds:
-            ways = NETWORK_WAYS if world == OVER_NETWORKS.name else options.ways
-            for way in ways:
+            for way in (one for one in options.ways or DEFAULT if one in ways_of(world)):
                 line: Line = {"world": world, "way": way, "repetition": repetition, "lanes": options.lanes}
                 if _key(line) in known:
                     continue
@@ -212,16 +209,23 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=20, help="studies of each world and way")
     parser.add_argument("--seed", type=int, default=0, help="of the first repetition")
     parser.add_argument("--worlds", nargs="+", choices=names, default=names)
-    parser.add_argument("--ways", nargs="+", choices=[*WAYS, *EPOCH_WAYS], default=DEFAULT)
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=[*{**WAYS, **EPOCH_WAYS, **NETWORK_WAYS}],
+    )
     parser.add_argument("--lanes", type=int, default=1, help="fits in flight at once")
     parser.add_argument("--show", action="store_true", help="the tables of what is there, and no new study")
     options = parser.parse_args()
     if options.repetitions < 1 or options.lanes < 1:
         parser.error("--repetitions and --lanes need to be 1 or more")
-    if asked := [way for way in options.ways if way in EPOCH_WAYS]:
+    if asked := [way for way in options.ways or () if way in EPOCH_WAYS]:
         worlds = {world.name: world for world in WORLDS if world.num_epochs > 1 and not world.num_choices}
         if options.lanes > 1 or not {*options.worlds} <= worlds.keys():
             parser.error(f"{', '.join(asked)}: only with one lane, in the worlds {', '.join(worlds)}")
+    for world in options.worlds if options.ways else ():
+        if missing := [way for way in options.ways if way not in ways_of(world)]:
+            print(f"{world}: without {', '.join(missing)}, which it does not have", file=sys.stderr)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")  # of Optuna's experimental samplers
     if not options.show:

@@ -80,6 +80,63 @@ def predictions_over_networks(seen: SeenTrials) -> NDArray[np.float64]:
     return np.array(model.all() or seen.values)
 
 
+def ask_by_network(ask: Proposer) -> Proposer:
+    """A study for every network, all for as long: the next trial is of the one that had the least time so far."""
+
+    def ask_least(seen: SeenTrials, seed: int) -> Point:
+        spent = seen.folds * np.nan_to_num(seen.seconds)
+        networks = _networks(seen)
+        network = min(set(networks), key=lambda one: spent[networks == one].sum())
+        rows, columns = _study_of(seen, network)
+        point = np.full(len(seen.space), np.nan)
+        point[columns] = ask(_part(seen, rows, columns), seed)
+        point[list(seen.named).index(NETWORK)] = network
+        return tuple(point.tolist())
+
+    return ask_least
+
+
+def predictions_by_network(
+    predict: Callable[[SeenTrials], NDArray[np.float64]],
+) -> Callable[[SeenTrials], NDArray[np.float64]]:
+    """Of every network by a model of its own."""
+
+    def predict_each(seen: SeenTrials) -> NDArray[np.float64]:
+        result = np.empty(len(seen.points))
+        for network in set(_networks(seen)):
+            rows, columns = _study_of(seen, network)
+            result[rows] = predict(_part(seen, rows, columns))
+        return result
+
+    return predict_each
+
+
+def _networks(seen: SeenTrials) -> NDArray[np.float64]:
+    """The network of every trial, (N,)."""
+    return seen.points[:, list(seen.named).index(NETWORK)]
+
+
+def _study_of(seen: SeenTrials, network: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of the trials of a network, and columns of its parameters."""
+    rows = np.flatnonzero(_networks(seen) == network)
+    has = np.isfinite(seen.points[rows[0]])
+    has[list(seen.named).index(NETWORK)] = False
+    return rows, np.flatnonzero(has)
+
+
+def _part(seen: SeenTrials, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> SeenTrials:
+    names = list(seen.named)
+    return SeenTrials(
+        seen.points[np.ix_(rows, columns)],
+        seen.values[rows],
+        seen.folds[rows],
+        seen.failed[rows],
+        [seen.space[column] for column in columns],
+        [names[column] for column in columns],
+        by_fold=None if seen.by_fold is None else seen.by_fold[rows],
+    )
+
+
 def ask_random(seen: SeenTrials, seed: int) -> Point:
     """Anywhere."""
     return _anywhere(seen, np.random.default_rng([seed, 4]))

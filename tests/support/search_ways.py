@@ -17,7 +17,17 @@ from epoch_races import LEAST_EPOCHS, REDUCTION, EpochWay, with_optuna, with_pri
 from numpy.typing import NDArray
 from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler
-from proposers import ask_botorch, ask_optuna, ask_surrogate, predictions, predictions_botorch
+from proposers import (
+    ask_botorch,
+    ask_by_network,
+    ask_optuna,
+    ask_over_networks,
+    ask_surrogate,
+    predictions,
+    predictions_botorch,
+    predictions_by_network,
+    predictions_over_networks,
+)
 
 from orchestrator.search.race.rules import Rule
 from orchestrator.search.samplers.registry import SAMPLERS
@@ -28,6 +38,7 @@ FITS = (20, 30, 40, 60, 80, 100, 150, 200, 300)
 # Finalists come to these.
 RACED_FITS = (10, 20, 30, 40, 60, 80, 100, 150, 190, 290)
 SCREENED_FITS = tuple(fits - 20 for fits in FITS if fits > 20)
+SECONDS = (300, 500, 800, 1500)  # of lanes, of which a fit of the cheapest network takes one
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,30 @@ WAYS: Mapping[str, Way] = {
     "GP, forgiving": Way(Forgiving(), ask_gp, RACED_FITS),
     "GP, median": Way(Median(), ask_gp, RACED_FITS),
 }
-DEFAULT = ("ours", "ours, five folds", "TPE, five folds", "GP, five folds", "GP, Wilcoxon", "GP, screened")
+# Over networks; the baseline of each is trained on all folds first, by every way.
+_OURS = ask_over_networks(lambda seed: SAMPLERS["surrogate"].make(seed, 1))
+_TPE = ask_over_networks(lambda seed: _tpe(seed, 0))
+NETWORK_WAYS: Mapping[str, Way] = {
+    "ours": Way("paired", _OURS, SECONDS, predictions_over_networks),
+    "ours, five folds": Way("none", _OURS, SECONDS, predictions_over_networks),
+    "race, TPE": Way("paired", _TPE, SECONDS),
+    "TPE, five folds": Way("none", _TPE, SECONDS),
+    "GP, five folds": Way("none", ask_over_networks(lambda seed: _gp(seed, 4)), SECONDS),
+    "race, random": Way("paired", ask_over_networks(lambda seed: SAMPLERS["random"].make(seed, 1)), SECONDS),
+    "GP, a study per network": Way("none", ask_by_network(ask_gp), SECONDS),
+    "qLogNEI, a study per network": Way(
+        "none", ask_by_network(ask_botorch), SECONDS, predictions_by_network(predictions_botorch)
+    ),
+}
+DEFAULT = (
+    "ours",
+    "ours, five folds",
+    "TPE, five folds",
+    "GP, five folds",
+    "GP, Wilcoxon",
+    "GP, screened",
+    "GP, a study per network",
+)
 
 
 def fits_for(regret: float, fits: np.ndarray, regrets: np.ndarray) -> float:

@@ -113,6 +113,7 @@ class SimulatedLanes:
         self.engine.end(number)
 
     def _leave(self, number: int) -> None:
+        """Abandon the fits of a trial that run, and forget those that wait."""
         for _, trial, fold, *_ in self.running:
             if trial == number:
                 self._abandon(number, fold)
