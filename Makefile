@@ -138,7 +138,7 @@ cluster: install
 bench bench-compare: install
 	$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check monai medpy pysodmetrics \
 	  scikit-image imageio tifffile lazy-loader
-	$(BIN)/python tests/benchmarks/bench.py $(if $(filter bench-compare,$@),--compare $(REV)) $(BENCH)
+	$(BIN)/python tests/benchmarks/bench.py $(if $(filter bench-compare,$@),--compare '$(REV)') $(BENCH)
 
 clean:
 	rm -rf $(VENV) .venv-newest .venv-bounds .ray-matrix $(DEMO) build *.egg-info

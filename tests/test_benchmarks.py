@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import BENCHMARKS, Benchmark, compared, lines, run
+from bench import BENCHMARKS, Benchmark, compared, is_commit, lines, run
 from rows import Row, load_rows, save_rows
 
 FOLDER = Path(__file__).parent / "benchmarks"
@@ -38,7 +38,18 @@ def test_a_program_that_fails_leaves_its_last_line_in_the_table(tmp_path):
 
 def test_a_revision_that_took_twice_as_long_is_half_as_good():
     slower = Row(FASTER.what, FASTER.against, "s", ours=(4.0,), theirs=(8.0,))
-    assert compared([([FASTER], [slower])]).endswith("| 2 (1 to 4) | 4 | s | 2.00 |")
+    assert compared([([FASTER], [slower])]).endswith("| 2 (1 to 4) | 4 | s | 2.00 (1.00 to 4.00) |")
+    fewer = Row(RATE.what, RATE.against, "images/s", ours=(50.0,), theirs=(100.0,), is_rate=True)
+    assert compared([([RATE], [fewer])]).endswith("| 200 | 50 | images/s | 4.00 |")
+
+
+def test_a_figure_with_two_alternatives_is_compared_once():
+    again = Row(FASTER.what, "a third program", "s", ours=FASTER.ours, theirs=(1.0,))
+    assert len(compared([([FASTER, again], [FASTER])]).splitlines()) == 3
+
+
+def test_a_revision_that_does_not_exist_is_refused_before_anything_runs():
+    assert is_commit("HEAD") and not is_commit("no-such-commit") and not is_commit("")
 
 
 def test_every_program_that_is_run_is_there_and_saves_its_rows():

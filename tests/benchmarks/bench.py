@@ -145,19 +145,24 @@ def report(found: dict[str, list[Row] | str], minutes: float, load: float) -> st
 
 
 def compared(found: Sequence[tuple[list[Row], list[Row]]]) -> str:
-    """Rows of both revisions: how many times as good this one is."""
+    """Rows of both revisions: how many times as good this one is, and at least and at most by any two rounds.
+
+    A figure that several rows share, each against another alternative, is there once.
+    """
     table = ["| measured | this revision | the other | unit | times as good |", "|---|---|---|---|---|"]
     for here, there in found:
-        old = {(row.what, row.against): row for row in there}
-        for row in here:
-            other = old.get((row.what, row.against))
+        old = {row.what: row for row in there}
+        for row in {one.what: one for one in here}.values():
+            other = old.get(row.what)
             if other is None:
                 table.append(f"| {row.what} | {spread(row.ours)} | not measured | {row.unit} | – |")
                 continue
-            medians = statistics.median(other.ours), statistics.median(row.ours)
-            ratio = medians[1] / medians[0] if row.is_rate else medians[0] / medians[1]
+            ratios = [a / b if row.is_rate else b / a for a in row.ours for b in other.ours]
+            medians = statistics.median(row.ours), statistics.median(other.ours)
+            ratio = medians[0] / medians[1] if row.is_rate else medians[1] / medians[0]
+            range_of = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
             table.append(
-                f"| {row.what} | {spread(row.ours)} | {spread(other.ours)} | {row.unit} | {ratio:.2f} |"
+                f"| {row.what} | {spread(row.ours)} | {spread(other.ours)} | {row.unit} | {ratio:.2f}{range_of} |"
             )
     return "\n".join(table)
 
@@ -185,6 +190,11 @@ def compare(revision: str, chosen: Sequence[Benchmark], folder: Path, minutes: f
     return int(failed > 0)
 
 
+def is_commit(revision: str) -> bool:
+    asked = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True).returncode == 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="All figures of speed, into BENCHMARKS.md.")
     names = [benchmark.name for benchmark in BENCHMARKS]
@@ -195,6 +205,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="for rows and logs")
     parser.add_argument("--out", type=Path, default=ROOT / "BENCHMARKS.md")
     options = parser.parse_args()
+    if options.compare is not None and not is_commit(options.compare):
+        parser.error(
+            f"--compare {options.compare}: expected a commit of {ROOT}, as HEAD~20; `git log` lists them"
+        )
     options.folder.mkdir(parents=True, exist_ok=True)
     chosen = [
         benchmark
