@@ -31,6 +31,8 @@ NAMES: Mapping[str, str] = {
     "set_sigterm_handler": "ray._private.utils:set_sigterm_handler",
     # Environment variables that actors of Ray Train inherit.
     "train_constants": "ray.train.v2._internal.constants:",
+    # Starts a process of Ray Data beside every lane, which reads its images without it.
+    "DatasetsCallback": "ray.train.v2._internal.callbacks.datasets:DatasetsCallback",
     # What a job may upload.
     "GCS_STORAGE_MAX_SIZE": "ray._private.runtime_env.packaging:GCS_STORAGE_MAX_SIZE",
     # Operations in a journal file: a trial that failed because of its machine is opened again.

@@ -78,7 +78,7 @@ def _keep_token(file: Path) -> None:
             logger.warning("%s was readable by others on this machine; this is now corrected", file)
             file.chmod(0o600)
     except OSError as refused:
-        logger.warning("no token can be stored for this Ray's dashboard: %s", refused)
+        logger.warning("no token can be stored for this Ray, which uses one of its own: %s", refused)
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 

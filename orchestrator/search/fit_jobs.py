@@ -32,7 +32,7 @@ from orchestrator.scoring.mask_scores import score_masks
 from orchestrator.scoring.metrics import scores_at
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.scoring.threshold import best_threshold
-from orchestrator.search.forecast.width import TimeJob
+from orchestrator.search.forecast.time_job import TimeJob
 from orchestrator.search.records.fit_records import FitRecord, ScoreRecord, weights_damage
 from orchestrator.search.records.ledger import REMEDY, Ledger
 from orchestrator.search.score_job import ScoreJob

@@ -15,7 +15,7 @@ from orchestrator.common.display import counted
 from orchestrator.common.errors import BadSplit, BadStudy
 from orchestrator.common.files import write_atomically
 from orchestrator.common.stored_json import Unreadable, parse_json
-from orchestrator.search.forecast.width import read_speeds
+from orchestrator.search.forecast.time_job import read_speeds
 from orchestrator.search.race.state import RaceState
 from orchestrator.search.race.verdict_log import split_verdicts
 from orchestrator.search.store.optuna_journal import write_journal

@@ -27,12 +27,8 @@ from orchestrator.search.budget.gate import BudgetGate
 from orchestrator.search.budget.usage import ResourceUsage
 from orchestrator.search.engine import Engine, LaneCapacity
 from orchestrator.search.forecast.plan import some_configurations
-from orchestrator.search.forecast.width import (
-    NUM_DRAWN,
-    TimeJob,
-    WidthChoice,
-    choose_width,
-)
+from orchestrator.search.forecast.time_job import TimeJob
+from orchestrator.search.forecast.width import NUM_DRAWN, WidthChoice, choose_width
 from orchestrator.search.optuna_trials import OptunaTrials
 from orchestrator.search.progress.monitor import ProgressMonitor
 from orchestrator.search.race.rules import RULES

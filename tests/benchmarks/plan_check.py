@@ -42,7 +42,8 @@ from orchestrator.search.forecast.plan import (
     world_of,
 )
 from orchestrator.search.forecast.speed import Speed
-from orchestrator.search.forecast.width import NUM_DRAWN, TimeJob, read_speeds
+from orchestrator.search.forecast.time_job import TimeJob, read_speeds
+from orchestrator.search.forecast.width import NUM_DRAWN
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space import SearchSpace
 from orchestrator.search.space.space_file import parse_space

@@ -94,7 +94,7 @@ from orchestrator.scoring.mask_choice import MaskChoice
 from orchestrator.scoring.pending_cases import scores_under
 from orchestrator.scoring.postprocess import PostProcess
 from orchestrator.search.fit_jobs import FitJobRunner
-from orchestrator.search.forecast.width import TimeJob
+from orchestrator.search.forecast.time_job import TimeJob
 from orchestrator.search.records.fit_records import FitRecord
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.search.records.trial_score import fold_specs, score_trial

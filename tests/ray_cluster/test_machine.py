@@ -142,18 +142,35 @@ def test_a_ray_of_ours_is_starved_by_no_other_program_and_closes_its_files_to_ot
         assert temp_folder().is_dir() and temp_folder().parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_ray_of_ours_may_start_more_processes_at_a_time_than_there_are_cores(monkeypatch):
-    """With four times as many as it may start at a time, Ray warns in its own words."""
-    seen = []
+@pytest.fixture
+def seen(monkeypatch) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """Options and environment with which a Ray would have been started; it is not, and BadMachine raised instead."""
+    found = []
 
     def connect(options: dict[str, Any]) -> None:
-        seen.append((options["num_cpus"], int(os.environ[machine_module.AT_ONCE])))
+        found.append((options, dict(os.environ)))
         raise BadMachine("--address", "seen enough")
 
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", "/tmp")
     monkeypatch.setattr(machine_module, "_connect", connect)
+    return found
+
+
+def test_a_ray_of_ours_may_start_more_processes_at_a_time_than_there_are_cores(seen):
+    """With four times as many as it may start at a time, Ray warns in its own words."""
     with pytest.raises(BadMachine, match="seen enough"), cluster(Machine("local", "cpu")):
         pass
-    ((num_cpus, at_once),) = seen
-    assert at_once == max(8, num_cpus) and machine_module.AT_ONCE not in os.environ
+    ((options, environment),) = seen
+    assert int(environment[machine_module.AT_ONCE]) == max(8, options["num_cpus"])
+    assert machine_module.AT_ONCE not in os.environ
+
+
+def test_a_ray_of_ours_has_no_processes_that_nobody_asks(seen, monkeypatch):
+    with pytest.raises(BadMachine, match="seen enough"), cluster(Machine("local", "cpu")):
+        pass
+    monkeypatch.setenv(machine_module.WATCHES_NODES, "1")
+    with pytest.raises(BadMachine, match="seen enough"), cluster(Machine("local", "cpu")):
+        pass
+    assert [options["include_dashboard"] for options, _ in seen] == [False, False]
+    assert [environment[machine_module.WATCHES_NODES] for _, environment in seen] == ["0", "1"]

@@ -11,7 +11,7 @@ from toy_jobs import Toy
 
 from orchestrator.common.stored_json import Unreadable
 from orchestrator.search.forecast.plan import some_configurations
-from orchestrator.search.forecast.width import TimeJob
+from orchestrator.search.forecast.time_job import TimeJob
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.score_job import ScoreJob
 from orchestrator.search.space.space_file import parse_space

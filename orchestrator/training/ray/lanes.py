@@ -32,6 +32,7 @@ from orchestrator.common.display import counted
 from orchestrator.common.errors import FitFailed
 from orchestrator.common.faults import fault_of, is_loss, is_persistent, machine_fault
 from orchestrator.common.interruption import raise_if_requested, seconds_since
+from orchestrator.common.private_api import private
 from orchestrator.training.jobs import serialized
 from orchestrator.training.ray import controllers
 from orchestrator.training.ray.dispatcher import FINAL_STATES, Dispatcher, JobUpdate
@@ -311,7 +312,7 @@ class Lanes:
 
     def _trainer(self, lane: int, name: str) -> TorchTrainer:
         cuda = self.shape.device == "cuda"
-        return TorchTrainer(
+        return _LaneTrainer(
             serve,
             train_loop_config={
                 "dispatcher": self.dispatcher,
@@ -337,6 +338,14 @@ class Lanes:
                 callbacks=[_WorkerFailures(self.dispatcher, lane)],  # type: ignore[list-item]  # of Train V2
             ),
         )
+
+
+class _LaneTrainer(TorchTrainer):
+    """A `TorchTrainer` without Ray Data, of which Train would start a process beside every lane."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        found = super()._create_default_callbacks()  # type: ignore[misc]  # of Train V2
+        return [one for one in found if not isinstance(one, private("DatasetsCallback"))]
 
 
 def _lacks_resources(failure: Exception) -> bool:

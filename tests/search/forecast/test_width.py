@@ -15,7 +15,8 @@ from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.forecast import width
 from orchestrator.search.forecast.plan import some_configurations
 from orchestrator.search.forecast.speed import Speed
-from orchestrator.search.forecast.width import TimeJob, choose_width, possible_widths, quickest, read_speeds
+from orchestrator.search.forecast.time_job import TimeJob, read_speeds
+from orchestrator.search.forecast.width import choose_width, possible_widths, quickest
 from orchestrator.search.records.trial_score import fold_specs
 from orchestrator.search.space.space_file import parse_space
 from orchestrator.study import run as run_module

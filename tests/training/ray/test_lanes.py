@@ -18,6 +18,7 @@ from toy_jobs import Toy
 from volta import OnVolta
 
 from orchestrator.common.errors import FitFailed, MachineFault
+from orchestrator.common.private_api import private
 from orchestrator.search.fit_jobs import FitJobRunner
 from orchestrator.search.records.ledger import Ledger
 from orchestrator.training.jobs import serialized
@@ -118,6 +119,15 @@ def wait_for(lanes: Lanes, job_id: str, *, over: bool) -> JobUpdate:
 
 def test_all_workers_of_a_lane_share_a_job(lanes):
     assert [(row["epoch"], row["width"]) for row in run(lanes, "shared work")] == [(0, 2.0), (1, 2.0)]
+
+
+def test_no_process_of_ray_data_stands_beside_a_lane(lanes):
+    run(lanes, "it is up")
+    actors = private("ray_state").actor_table(
+        None, ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    )
+    names = {actor["ActorClassName"] for actor in actors.values()}
+    assert {"TrainController", "RayTrainWorker"} <= names and "DatasetManager" not in names
 
 
 def test_jobs_pass_through_the_same_warm_workers(lanes):
