@@ -31,7 +31,7 @@ NAMES: Mapping[str, str] = {
     "set_sigterm_handler": "ray._private.utils:set_sigterm_handler",
     # Environment variables that actors of Ray Train inherit.
     "train_constants": "ray.train.v2._internal.constants:",
-    # Starts a process of Ray Data beside every lane, which reads its images without it.
+    # Starts a process of Ray Data for every lane, which reads its images without it.
     "DatasetsCallback": "ray.train.v2._internal.callbacks.datasets:DatasetsCallback",
     # What a job may upload.
     "GCS_STORAGE_MAX_SIZE": "ray._private.runtime_env.packaging:GCS_STORAGE_MAX_SIZE",
@@ -51,6 +51,8 @@ MEMBERS: Mapping[str, str] = {
     "_trial_id": "optuna",
     # A request to the job server with the client's token and timeouts of our own; GlobalState's table with creators.
     "_do_request": "ray",
+    # What a trainer of Train V2 starts in addition to its workers.
+    "_create_default_callbacks": "ray",
     "_connect_and_get_accessor": "ray",
     # Completion is added to options after they were declared, from one table.
     "_custom_shell_complete": "typer",

@@ -84,7 +84,7 @@ class Machine:
 # Processes that Ray starts at a time. By default as many as cores; with four times as many it warns, as on two cores,
 # where every search has more.
 AT_ONCE, LEAST_AT_ONCE = "RAY_worker_maximum_startup_concurrency", 8
-# Whether a process beside each lane asks all the time which nodes of the cluster will be taken away.
+# Whether Train starts a process for every lane that checks every few seconds which nodes will be taken away.
 WATCHES_NODES = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 
 
@@ -187,7 +187,7 @@ def _own(machine: Machine) -> Iterator[dict[str, Any]]:
         stack.enter_context(isolated())
         at_once = os.environ.get(AT_ONCE, str(max(LEAST_AT_ONCE, mine.cpus)))
         stack.enter_context(environment(AT_ONCE, at_once))
-        # Nothing here asks Ray's dashboard, which has a dozen processes, and no node is taken away before the others.
+        # Nothing uses Ray's dashboard, which has about a dozen processes, and one machine has no node to lose alone.
         stack.enter_context(environment(WATCHES_NODES, os.environ.get(WATCHES_NODES, "0")))
         yield options | {"num_cpus": mine.cpus, "include_dashboard": False}
 

@@ -213,6 +213,7 @@ def main() -> None:
         "--ways",
         nargs="+",
         choices=[*{**WAYS, **EPOCH_WAYS, **NETWORK_WAYS}],
+        help="default: those that need no other package",
     )
     parser.add_argument("--lanes", type=int, default=1, help="fits in flight at once")
     parser.add_argument("--show", action="store_true", help="the tables of what is there, and no new study")

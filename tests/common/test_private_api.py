@@ -12,6 +12,7 @@ import pytest
 import torch
 import typer
 from ray.job_submission import JobSubmissionClient
+from ray.train.torch import TorchTrainer
 
 from orchestrator.common import private_api
 from orchestrator.common.errors import BadMachine
@@ -42,6 +43,7 @@ def test_every_private_member_is_there_in_the_installed_release():
         "_study_id": study,
         "_trial_id": study.ask(),
         "_do_request": JobSubmissionClient,
+        "_create_default_callbacks": TorchTrainer,
         "_connect_and_get_accessor": private("ray_state"),
         "_custom_shell_complete": typer.main.get_command(app).params[0],
         "_version": torch.zeros(1),

@@ -166,7 +166,7 @@ def test_a_ray_of_ours_may_start_more_processes_at_a_time_than_there_are_cores(s
     assert machine_module.AT_ONCE not in os.environ
 
 
-def test_a_ray_of_ours_has_no_processes_that_nobody_asks(seen, monkeypatch):
+def test_a_ray_of_ours_has_no_processes_that_nothing_uses(seen, monkeypatch):
     with pytest.raises(BadMachine, match="seen enough"), cluster(Machine("local", "cpu")):
         pass
     monkeypatch.setenv(machine_module.WATCHES_NODES, "1")

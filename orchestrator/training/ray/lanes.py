@@ -341,7 +341,7 @@ class Lanes:
 
 
 class _LaneTrainer(TorchTrainer):
-    """A `TorchTrainer` without Ray Data, of which Train would start a process beside every lane."""
+    """A `TorchTrainer` without Ray Data, of which Train would start a process for every lane."""
 
     def _create_default_callbacks(self) -> list[Any]:
         found = super()._create_default_callbacks()  # type: ignore[misc]  # of Train V2

@@ -121,7 +121,7 @@ def test_all_workers_of_a_lane_share_a_job(lanes):
     assert [(row["epoch"], row["width"]) for row in run(lanes, "shared work")] == [(0, 2.0), (1, 2.0)]
 
 
-def test_no_process_of_ray_data_stands_beside_a_lane(lanes):
+def test_a_lane_has_no_process_of_ray_data(lanes):
     run(lanes, "it is up")
     actors = private("ray_state").actor_table(
         None, ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
